@@ -1,0 +1,360 @@
+//! The engine: takes what many agents saw and asked at one tick, writes and answers in one batch.
+
+use crate::arena::{Execution, StateArena};
+use crate::channels::ChannelLayout;
+use crate::config::MemoryConfig;
+use crate::error::{Error, Result};
+use crate::observations::ObservationQueue;
+use crate::plan::MemoryPlan;
+use crate::query::{Answer, Query};
+use crate::recall::{RecallScratch, recall};
+use crate::snapshot;
+use crate::view::{self, MemoryView, ViewRequest};
+use candle_core::Device;
+use std::fmt;
+use std::sync::Arc;
+
+/// Names one agent. An id is never given twice: a slot that is used again has a new generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}v{}", self.slot, self.generation)
+    }
+}
+
+/// One agent's tick: what goes in and, after [`Engine::step`], what came out. Meant to be used again and again.
+#[derive(Debug, Clone)]
+pub struct AgentStep {
+    /// Whose tick it is.
+    pub agent: AgentId,
+    /// The present; ages are counted from it.
+    pub tick: u64,
+    /// What was seen, emptied by the step.
+    pub observations: ObservationQueue,
+    /// What is asked.
+    pub queries: Vec<Query>,
+    /// The answers, one a query.
+    pub answers: Vec<Answer>,
+    /// Why this step was refused, if it was; the agent's memory is then as before.
+    pub outcome: Result<()>,
+}
+
+impl AgentStep {
+    /// An empty step, with room for `queue` observations.
+    pub fn new(agent: AgentId, layout: Arc<ChannelLayout>, queue: usize) -> Self {
+        let observations = ObservationQueue::new(layout, queue);
+        Self { agent, tick: 0, observations, queries: vec![], answers: vec![], outcome: Ok(()) }
+    }
+}
+
+/// The memories of many agents of one kind.
+#[derive(Debug)]
+pub struct Engine {
+    plan: MemoryPlan,
+    layout: Arc<ChannelLayout>,
+    fingerprint: u64,
+    arena: StateArena,
+    slots: Vec<SlotUse>,
+    free: Vec<u32>,
+    scratch: StepScratch,
+    watched: Option<view::Watched>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SlotUse {
+    generation: u32,
+    living: bool,
+}
+
+/// Buffers of a step, kept from one to the next.
+#[derive(Debug, Default)]
+struct StepScratch {
+    taken: Vec<usize>,
+    due: Vec<usize>,
+    chunks: Vec<f32>,
+    slots: Vec<usize>,
+    askers: Vec<usize>,
+    recall: RecallScratch,
+}
+
+impl Engine {
+    /// An engine without agents. Errors: an invalid configuration, or a policy that the device cannot run.
+    pub fn new(config: &MemoryConfig, device: &Device) -> Result<Self> {
+        let execution = if device.is_cpu() { Execution::Host } else { Execution::Tensors };
+        Self::with_execution(config, device, execution)
+    }
+
+    pub(crate) fn with_execution(config: &MemoryConfig, device: &Device, execution: Execution) -> Result<Self> {
+        let plan = MemoryPlan::new(config)?;
+        let arena = StateArena::new(&plan, device, execution)?;
+        Ok(Self {
+            layout: Arc::new(plan.layout.clone()),
+            fingerprint: config.fingerprint()?,
+            plan,
+            arena,
+            slots: vec![],
+            free: vec![],
+            scratch: StepScratch::default(),
+            watched: None,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &MemoryConfig {
+        &self.plan.config
+    }
+
+    /// What an observation is made of.
+    pub fn layout(&self) -> &Arc<ChannelLayout> {
+        &self.layout
+    }
+
+    /// Where the signals are kept.
+    pub fn device(&self) -> &Device {
+        self.arena.device()
+    }
+
+    /// Bytes of state an agent, all of it. It does not grow with history.
+    pub fn bytes_per_agent(&self) -> usize {
+        self.plan.bytes_per_agent()
+    }
+
+    /// Living agents.
+    pub fn agents(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Adds an agent with an empty memory.
+    pub fn spawn(&mut self) -> Result<AgentId> {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation + 1);
+        self.spawn_as(AgentId { slot, generation })
+    }
+
+    /// Adds an agent under an id that the caller chose: a slot that is free, or the next one.
+    pub(crate) fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
+        let slot = agent.slot as usize;
+        self.arena.reserve(&self.plan, slot + 1)?;
+        self.arena.clear(&self.plan, slot)?;
+        while self.slots.len() <= slot {
+            self.free.push(self.slots.len() as u32);
+            self.slots.push(SlotUse { generation: 0, living: false });
+        }
+        self.free.retain(|free| *free != agent.slot);
+        self.slots[slot] = SlotUse { generation: agent.generation, living: true };
+        Ok(agent)
+    }
+
+    /// Removes an agent; its slot is emptied before anyone else gets it.
+    pub fn remove(&mut self, agent: AgentId) -> Result<()> {
+        let slot = self.slot(agent)?;
+        self.slots[slot].living = false;
+        self.free.push(agent.slot);
+        Ok(())
+    }
+
+    /// Empties an agent's memory.
+    pub fn reset(&mut self, agent: AgentId) -> Result<()> {
+        let slot = self.slot(agent)?;
+        self.arena.clear(&self.plan, slot)
+    }
+
+    /// Observations ever pushed by an agent.
+    pub fn observations(&self, agent: AgentId) -> Result<u64> {
+        Ok(self.arena.counters[self.slot(agent)?].observations)
+    }
+
+    /// Takes every agent's observations, then answers every agent's queries. Each agent appears at most once.
+    ///
+    /// A step that cannot be taken says why in its `outcome` and changes nothing; the others are not touched by it.
+    /// Errors: the tensor library failed.
+    pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        self.check(steps);
+        self.write(steps)?;
+        self.answer(steps)?;
+        for step in steps {
+            step.observations.clear();
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, steps: &mut [AgentStep]) {
+        for step in steps {
+            step.outcome = self.check_step(step);
+        }
+    }
+
+    fn check_step(&self, step: &AgentStep) -> Result<()> {
+        let slot = self.slot(step.agent)?;
+        if **step.observations.layout() != *self.layout {
+            let found = step.observations.layout().width();
+            return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
+        }
+        let counters = &self.arena.counters[slot];
+        if let Some((found, _)) = step.observations.get(0)
+            && counters.observations > 0
+            && found < counters.newest_tick
+        {
+            return Err(Error::TickOrder { newest: counters.newest_tick, found });
+        }
+        step.queries.iter().try_for_each(|query| query.check(&self.layout))
+    }
+
+    /// Round by round: every agent pushes until its ring is full, then all full rings are written in one product.
+    fn write(&mut self, steps: &[AgentStep]) -> Result<()> {
+        let StepScratch { taken, due, chunks, .. } = &mut self.scratch;
+        taken.clear();
+        taken.resize(steps.len(), 0);
+        loop {
+            due.clear();
+            for (step, taken) in steps.iter().zip(taken.iter_mut()).filter(|(step, _)| step.outcome.is_ok()) {
+                let slot = step.agent.slot as usize;
+                while let Some((tick, values)) = step.observations.get(*taken) {
+                    self.arena.observe(&self.plan, slot, tick, values);
+                    *taken += 1;
+                    if self.arena.is_full(&self.plan, slot) {
+                        due.push(slot);
+                        break;
+                    }
+                }
+            }
+            if due.is_empty() {
+                return Ok(());
+            }
+            if let Some(watched) = &mut self.watched
+                && due.contains(&watched.slot)
+            {
+                watched.before = Some(self.arena.save(&self.plan, watched.slot)?);
+            }
+            self.arena.write(&mut self.plan, due, chunks)?;
+        }
+    }
+
+    fn answer(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        let StepScratch { slots, askers, recall: scratch, .. } = &mut self.scratch;
+        slots.clear();
+        askers.clear();
+        for (i, step) in steps.iter_mut().enumerate() {
+            step.answers.resize_with(step.queries.len(), Answer::default);
+            if step.outcome.is_ok() && !step.queries.is_empty() {
+                slots.push(step.agent.slot as usize);
+                askers.push(i);
+            }
+        }
+        if slots.is_empty() {
+            return Ok(());
+        }
+        self.arena.read(&self.plan, slots, |position, agent, histogram| {
+            let step = &mut steps[askers[position]];
+            for (query, answer) in step.queries.iter().zip(&mut step.answers) {
+                recall(&agent, query, step.tick, scratch, answer);
+                scratch.add_to_histogram(&agent, histogram);
+            }
+        })
+    }
+
+    /// What an agent remembers, laid out for people to see. Errors: an unknown agent, an invalid query.
+    pub fn view(&mut self, agent: AgentId, request: &ViewRequest) -> Result<MemoryView> {
+        let slot = self.slot(agent)?;
+        if let Some(query) = &request.query {
+            query.check(&self.layout)?;
+        }
+        let watched = self.watched.take().filter(|watched| watched.slot == slot);
+        let before = watched.and_then(|watched| watched.before);
+        let view = view::look(&mut self.arena, &self.plan, slot, request, before.as_ref(), &mut self.scratch.recall)?;
+        self.watched = Some(view::Watched { slot, before });
+        Ok(view)
+    }
+
+    /// The signal's values \[d\] for an observation `age` (0: the newest) of the *long-term* signal, `None` where
+    /// there is nothing that old.
+    pub fn signal_at(&mut self, agent: AgentId, age: f64) -> Result<Option<Vec<f32>>> {
+        let slot = self.slot(agent)?;
+        let mut value = None;
+        self.arena.read(&self.plan, &[slot], |_, agent, _| value = view::signal_at(&agent, age))?;
+        Ok(value)
+    }
+
+    /// The long-term state of an agent as stored: B \[N, d + 1\] row by row, its last column the interval (ticks an
+    /// observation); under `Adaptive` the blocks' means, group by group.
+    pub fn coefficients(&mut self, agent: AgentId) -> Result<Vec<f32>> {
+        let slot = self.slot(agent)?;
+        let mut state = self.arena.save(&self.plan, slot)?;
+        Ok(std::mem::take(&mut state.floats[0]))
+    }
+
+    /// One agent's memory as bytes: versioned, with a fingerprint of the configuration and a checksum.
+    pub fn save(&mut self, agent: AgentId) -> Result<Vec<u8>> {
+        let slot = self.slot(agent)?;
+        let state = self.arena.save(&self.plan, slot)?;
+        snapshot::encode(self.fingerprint, &[(agent, state)])
+    }
+
+    /// Puts a saved memory in place of an agent's own. Errors say why bytes are refused; the memory is then as before.
+    pub fn load(&mut self, agent: AgentId, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(agent)?;
+        let lengths = self.arena.float_lengths(&self.plan);
+        let agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
+        match agents.as_slice() {
+            [(_, state)] => self.arena.restore(&self.plan, slot, state),
+            other => {
+                let message = format!("it holds {} agents; use Engine::load_all", other.len());
+                Err(crate::error::SnapshotError::Header(message).into())
+            }
+        }
+    }
+
+    /// All agents' memories as bytes.
+    pub fn save_all(&mut self) -> Result<Vec<u8>> {
+        let living: Vec<AgentId> = self.living().collect();
+        let save = |agent: AgentId| Ok((agent, self.arena.save(&self.plan, agent.slot as usize)?));
+        let agents: Vec<_> = living.into_iter().map(save).collect::<Result<_>>()?;
+        snapshot::encode(self.fingerprint, &agents)
+    }
+
+    /// Replaces all agents by the saved ones, under the ids that they had. Errors: as [`Engine::load`].
+    pub fn load_all(&mut self, bytes: &[u8]) -> Result<()> {
+        let lengths = self.arena.float_lengths(&self.plan);
+        let agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
+        let living: Vec<AgentId> = self.living().collect();
+        living.into_iter().try_for_each(|agent| self.remove(agent))?;
+        for (agent, state) in agents {
+            self.spawn_as(agent)?;
+            self.arena.restore(&self.plan, agent.slot as usize, &state)?;
+        }
+        Ok(())
+    }
+
+    /// The living agents, by slot.
+    pub fn living(&self) -> impl Iterator<Item = AgentId> {
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.living);
+        slots.map(|(at, slot)| AgentId { slot: at as u32, generation: slot.generation })
+    }
+
+    /// Checks the agents of a step that failed half-way and empties those whose state makes no sense any more.
+    pub(crate) fn mend(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        for step in steps {
+            let Ok(slot) = self.slot(step.agent) else { continue };
+            let state = self.arena.save(&self.plan, slot)?;
+            let finite = state.floats.iter().flatten().all(|value| value.is_finite());
+            let whole = |lengths: &[u32]| lengths.iter().map(|length| u64::from(*length)).sum::<u64>() == state.counters.written;
+            if !finite || !state.lengths.chunks_exact(self.plan.config.capacity + 1).all(whole) {
+                self.arena.clear(&self.plan, slot)?;
+                step.outcome = Err(Error::Damaged { agent: step.agent.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self, agent: AgentId) -> Result<usize> {
+        match self.slots.get(agent.slot as usize) {
+            Some(slot) if slot.living && slot.generation == agent.generation => Ok(agent.slot as usize),
+            _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
+        }
+    }
+}

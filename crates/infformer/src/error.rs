@@ -1,0 +1,152 @@
+//! One error type for the whole crate: each variant says what was expected, what was found and what to do.
+
+/// What can go wrong between an observation and an answer.
+///
+/// No error changes a memory: the agent keeps the state that it had before the call.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the configuration is out of its range.
+    #[error("configuration field `{field}` is {value}; allowed: {allowed}")]
+    Configuration {
+        /// Path of the field, as it stands in the RON file.
+        field: String,
+        /// The value found there.
+        value: String,
+        /// What the field may be.
+        allowed: String,
+    },
+    /// RON text that is no [`MemoryConfig`](crate::MemoryConfig).
+    #[error("the configuration cannot be read: {0}")]
+    Parse(String),
+    /// A vector does not have one value a channel.
+    #[error("{what} has {found} values; the memory has {expected} channels: pass one value for each")]
+    Width {
+        /// Which vector.
+        what: &'static str,
+        /// The number of channels.
+        expected: usize,
+        /// The number of values passed.
+        found: usize,
+    },
+    /// NaN or an infinity where a number is needed.
+    #[error("channel `{channel}` of {what} is {value}; only finite numbers can be remembered")]
+    NotFinite {
+        /// Which vector.
+        what: &'static str,
+        /// The channel's full name, `group.channel`.
+        channel: String,
+        /// The value found, as text.
+        value: String,
+    },
+    /// An observation older than the newest one.
+    #[error("an observation of tick {found} came after tick {newest}; push observations in the order of their ticks")]
+    TickOrder {
+        /// The newest tick in memory.
+        newest: u64,
+        /// The tick of the refused observation.
+        found: u64,
+    },
+    /// A name that no channel or group has.
+    #[error("there is no channel or group `{name}`; there are: {known}")]
+    UnknownChannel {
+        /// The name asked for.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
+    /// A query that constrains nothing.
+    #[error("the query constrains no channel; set at least one with `Query::where_channel` or `Query::where_group`")]
+    EmptyQuery,
+    /// An agent that was never spawned, or is gone.
+    #[error("agent {agent} is not in this memory; it was removed or belongs to another runtime")]
+    UnknownAgent {
+        /// The agent, as text.
+        agent: String,
+    },
+    /// A policy that the device cannot run.
+    #[error("{policy} does not run on {device}; use the CPU device or a linear policy")]
+    Device {
+        /// The forgetting policy.
+        policy: &'static str,
+        /// The device.
+        device: String,
+    },
+    /// The tensor library failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(String),
+    /// Bytes that are no snapshot of this memory.
+    #[error("the snapshot is refused: {0}")]
+    Snapshot(SnapshotError),
+    /// The worker that held this agent failed; its memory is as it was before the failing step.
+    #[error("the memory worker failed: {message}; its agents keep their last good state until `Runtime::restart`")]
+    Worker {
+        /// What the worker said.
+        message: String,
+    },
+    /// An agent's state did not survive a failure of its worker and was emptied.
+    #[error("agent {agent} was being written when the worker failed; its memory was found damaged and has been reset")]
+    Damaged {
+        /// The agent, as text.
+        agent: String,
+    },
+}
+
+/// Why a snapshot is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The bytes do not begin as a snapshot does.
+    #[error("these bytes are no infformer snapshot (they do not begin with `INFFMEM`)")]
+    Foreign,
+    /// Written by another version of the format.
+    #[error("format version {found}; this build reads version {expected}: load it with the version that wrote it")]
+    Version {
+        /// The version that this build reads.
+        expected: u32,
+        /// The version found.
+        found: u32,
+    },
+    /// Fewer bytes than the header announces.
+    #[error("truncated: {expected} bytes announced, {found} found")]
+    Truncated {
+        /// Bytes announced.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// The checksum does not match.
+    #[error("corrupted: checksum {found:016x} instead of {expected:016x}")]
+    Corrupted {
+        /// The checksum stored.
+        expected: u64,
+        /// The checksum of the bytes found.
+        found: u64,
+    },
+    /// The header is not readable, or disagrees with the body.
+    #[error("the header is unreadable: {0}")]
+    Header(String),
+    /// Taken from a memory of another configuration.
+    #[error("configuration fingerprint {found:016x} instead of {expected:016x}: load it with the configuration that wrote it")]
+    Configuration {
+        /// The fingerprint of this memory's configuration.
+        expected: u64,
+        /// The fingerprint in the snapshot.
+        found: u64,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Tensor(error.to_string())
+    }
+}
+
+impl From<SnapshotError> for Error {
+    fn from(error: SnapshotError) -> Self {
+        Error::Snapshot(error)
+    }
+}

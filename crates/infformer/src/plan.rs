@@ -1,0 +1,130 @@
+//! What a configuration becomes once, for all its agents: layout, matrices, and the sizes of one agent's state.
+
+use crate::basis::Basis;
+use crate::blocks::BlocksPlan;
+use crate::channels::{ChannelLayout, Scale};
+use crate::config::MemoryConfig;
+use crate::error::Result;
+use crate::forgetting::Forgetting;
+use crate::signal::LinearPlan;
+
+/// Observations after which running statistics begin to forget, so that they follow a drift.
+const STATISTICS_MEMORY: u64 = 1 << 16;
+
+#[derive(Debug)]
+pub(crate) enum Policy {
+    Linear(Box<LinearPlan>),
+    Blocks(BlocksPlan),
+}
+
+#[derive(Debug)]
+pub(crate) struct MemoryPlan {
+    pub(crate) config: MemoryConfig,
+    pub(crate) layout: ChannelLayout,
+    pub(crate) policy: Policy,
+}
+
+impl MemoryPlan {
+    pub(crate) fn new(config: &MemoryConfig) -> Result<Self> {
+        config.validate()?;
+        let layout = config.layout()?;
+        let policy = match &config.forgetting {
+            Forgetting::Adaptive(rule) => Policy::Blocks(BlocksPlan::new(*rule, &layout, config.capacity)),
+            forgetting => {
+                let basis = Basis::new(forgetting.basis(), config.capacity)?;
+                Policy::Linear(Box::new(LinearPlan::new(forgetting, basis, config.chunk)?))
+            }
+        };
+        Ok(Self { config: config.clone(), layout, policy })
+    }
+
+    /// Width of a stored row: the channels and the interval.
+    pub(crate) fn row_width(&self) -> usize {
+        self.layout.width() + 1
+    }
+
+    /// Rows of the short-term ring: the newest S, and a chunk on its way out.
+    pub(crate) fn short_term_rows(&self) -> usize {
+        self.config.short_term + self.config.chunk
+    }
+
+    /// Floats of long-term state an agent: B, or the means of the blocks.
+    pub(crate) fn long_term_length(&self) -> usize {
+        match &self.policy {
+            Policy::Linear(plan) => plan.basis.count() * self.row_width(),
+            Policy::Blocks(plan) => plan.means_length(),
+        }
+    }
+
+    /// Lengths (and losses) an agent.
+    pub(crate) fn lengths_length(&self) -> usize {
+        match &self.policy {
+            Policy::Linear(_) => 0,
+            Policy::Blocks(plan) => plan.lengths_length(),
+        }
+    }
+
+    /// Entries of the age table and of the attention histogram an agent.
+    pub(crate) fn sticky_lengths(&self) -> (usize, usize) {
+        match &self.policy {
+            Policy::Linear(plan) => plan.sticky.as_ref().map_or((0, 0), |sticky| (sticky.bins + 1, sticky.bins)),
+            Policy::Blocks(_) => (0, 0),
+        }
+    }
+
+    /// Bytes of state an agent, short-term memory and bookkeeping included.
+    pub(crate) fn bytes_per_agent(&self) -> usize {
+        let (table, histogram) = self.sticky_lengths();
+        let floats = self.long_term_length()
+            + 2 * self.lengths_length()
+            + self.short_term_rows() * self.row_width()
+            + 2 * self.layout.width()
+            + table
+            + histogram;
+        floats * size_of::<f32>() + size_of::<Counters>()
+    }
+
+    /// Takes an observation into the running mean and variance of each channel.
+    pub(crate) fn observe(&self, statistics: Statistics, observations: u64, values: &[f32]) {
+        let count = (observations + 1).min(STATISTICS_MEMORY) as f32;
+        for ((mean, variance), value) in statistics.mean.iter_mut().zip(statistics.variance).zip(values) {
+            let before = value - *mean;
+            *mean += before / count;
+            *variance += (before * (value - *mean) - *variance) / count;
+        }
+    }
+
+    /// 1/scale² a channel, appended to `precision`.
+    pub(crate) fn precision(&self, mean: &[f32], variance: &[f32], precision: &mut Vec<f32>) {
+        for ((scale, mean), variance) in self.layout.scales().iter().zip(mean).zip(variance) {
+            precision.push(match scale {
+                Scale::Given(scale) => 1.0 / (scale * scale),
+                // A channel that never moved yet: differences below its rounding do not count.
+                Scale::Learnt => 1.0 / variance.max(1e-12 * mean * mean).max(f32::MIN_POSITIVE.sqrt()),
+            });
+        }
+    }
+}
+
+/// Running statistics of an agent's channels.
+pub(crate) struct Statistics<'a> {
+    pub(crate) mean: &'a mut [f32],
+    pub(crate) variance: &'a mut [f32],
+}
+
+/// How much an agent has seen, and where its ring begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    /// Observations ever pushed.
+    pub(crate) observations: u64,
+    /// Of these, in the long-term signal.
+    pub(crate) written: u64,
+    /// Tick of the newest.
+    pub(crate) newest_tick: u64,
+    /// Tick of the first.
+    pub(crate) first_tick: u64,
+    /// Row of the oldest observation in the ring.
+    pub(crate) head: u32,
+    /// Observations in the ring.
+    pub(crate) held: u32,
+}

@@ -1,0 +1,175 @@
+//! What an agent remembers, laid out for people: the numbers behind a panel or a log.
+
+use crate::arena::{SlotState, StateArena};
+use crate::error::Result;
+use crate::moments::{AgentState, Cells, Knots};
+use crate::plan::{MemoryPlan, Policy};
+use crate::query::{Answer, AnswerDetail, Query};
+use crate::recall::{RecallScratch, recall};
+
+/// What a view is to show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewRequest {
+    /// Columns of the map: ages, evenly spaced on a logarithmic axis from the newest to the oldest moment.
+    pub columns: usize,
+    /// A query to answer along with it, with its whole density.
+    pub query: Option<Query>,
+}
+
+/// One agent's memory at one moment. It is a copy: looking changes nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MemoryView {
+    /// Tick of the newest observation.
+    pub newest_tick: u64,
+    /// Tick of the first observation.
+    pub first_tick: u64,
+    /// Observations ever pushed.
+    pub observations: u64,
+    /// Bytes of the agent's whole state.
+    pub bytes: usize,
+    /// Bytes that the whole history would take as f32.
+    pub history_bytes: u64,
+    /// Age in ticks at the middle of each column \[columns\].
+    pub ages: Vec<f32>,
+    /// The remembered values \[channels × columns\]; NaN where there is nothing.
+    pub values: Vec<f32>,
+    /// Ticks over which a column's moment is blurred \[groups × columns\]: the age is resolved no better than this.
+    pub resolution: Vec<f32>,
+    /// What the last write changed at the moments of the columns \[channels × columns\]; NaN where unknown. Known
+    /// from the second look at the same agent on.
+    pub change: Vec<f32>,
+    /// Ages in ticks of the exact observations, newest first.
+    pub short_term_ages: Vec<f32>,
+    /// Their values \[observations × channels\].
+    pub short_term: Vec<f32>,
+    /// The answer to the request's query.
+    pub answer: Option<Answer>,
+}
+
+/// The agent that was looked at last; its state before its latest write is kept for the next look.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) slot: usize,
+    pub(crate) before: Option<SlotState>,
+}
+
+/// Looks at a slot. `before` is its state before the latest write.
+pub(crate) fn look(
+    arena: &mut StateArena,
+    plan: &MemoryPlan,
+    slot: usize,
+    request: &ViewRequest,
+    before: Option<&SlotState>,
+    scratch: &mut RecallScratch,
+) -> Result<MemoryView> {
+    let mut view = MemoryView::default();
+    arena.read(plan, &[slot], |_, agent, _| {
+        let counters = agent.counters;
+        view.newest_tick = counters.newest_tick;
+        view.first_tick = counters.first_tick;
+        view.observations = counters.observations;
+        view.bytes = plan.bytes_per_agent();
+        view.history_bytes = counters.observations * (plan.layout.width() * size_of::<f32>()) as u64;
+        let lived = (counters.newest_tick - counters.first_tick) as f64;
+        let columns = request.columns.max(1);
+        let age = |column: usize| ((column as f64 + 0.5) / columns as f64 * lived.ln_1p()).exp_m1();
+        view.ages = (0..columns).map(|column| age(column) as f32).collect();
+
+        let cells = &mut scratch.cells;
+        let mut resolution = vec![];
+        view.values = sample(&agent, &view.ages, cells, &mut resolution);
+        view.resolution = resolution;
+        if let Some(before) = before {
+            let earlier = AgentState {
+                plan,
+                counters: before.counters,
+                short_term: &before.floats[1],
+                long_term: &before.floats[0],
+                lengths: &before.lengths,
+                mean: &before.floats[2],
+                variance: &before.floats[3],
+                table: &before.floats[5],
+            };
+            let moved = (counters.newest_tick - before.counters.newest_tick) as f32;
+            let ages: Vec<f32> = view.ages.iter().map(|age| age - moved).collect();
+            let was = sample(&earlier, &ages, cells, &mut vec![]);
+            view.change = view.values.iter().zip(&was).map(|(is, was)| is - was).collect();
+        }
+
+        cells.list(&agent, Knots::All { clock_group: 0 });
+        let width = plan.layout.width();
+        for cell in cells.cells.iter().take(counters.held as usize) {
+            view.short_term_ages.push(cell.age() as f32);
+            view.short_term.extend((0..width).map(|channel| cells.value(&agent, cell, channel)));
+        }
+        if let Some(query) = &request.query {
+            let query = query.clone().with_detail(AnswerDetail::Density);
+            let mut answer = Answer::default();
+            recall(&agent, &query, counters.newest_tick, scratch, &mut answer);
+            view.answer = Some(answer);
+        }
+    })?;
+    Ok(view)
+}
+
+/// Values \[channels × ages\] at ages in ticks, NaN where there is nothing, and the blur \[groups × ages\].
+fn sample(agent: &AgentState, ages: &[f32], cells: &mut Cells, resolution: &mut Vec<f32>) -> Vec<f32> {
+    let mut values = vec![f32::NAN; agent.plan.layout.width() * ages.len()];
+    for (group, (_, channels)) in agent.plan.layout.groups().iter().enumerate() {
+        cells.list(agent, Knots::Only(group));
+        let mut at = 0;
+        for (column, &age) in ages.iter().enumerate() {
+            let age = f64::from(age);
+            while at + 1 < cells.cells.len() && cells.cells[at].older_tick() <= age {
+                at += 1;
+            }
+            let cell = cells.cells.get(at).filter(|cell| age >= 0.0 && age <= cell.older_tick());
+            let Some(cell) = cell else {
+                resolution.push(f32::NAN);
+                continue;
+            };
+            // The grid has two cells a basis function.
+            let blur = if Cells::grid_row(cell).is_some() { 2.0 } else { 1.0 };
+            resolution.push((blur * (cell.older_tick() - cell.tick)) as f32);
+            for channel in channels.clone() {
+                values[channel * ages.len() + column] = cells.value(agent, cell, channel);
+            }
+        }
+    }
+    values
+}
+
+/// The long-term signal's values \[d\] for the observation `age` back, 0 the newest in it.
+pub(crate) fn signal_at(agent: &AgentState, age: f64) -> Option<Vec<f32>> {
+    if !(0.0..agent.counters.written as f64).contains(&age) {
+        return None;
+    }
+    let width = agent.plan.layout.width();
+    let mut value = vec![0.0; width];
+    match &agent.plan.policy {
+        Policy::Linear(plan) => {
+            let mut psi = vec![0.0; plan.basis.count()];
+            // The middle of the observation's own cell.
+            let t = plan.axis.position(age + 0.5, agent.counters.written, agent.table);
+            plan.basis.evaluate(t, &mut psi);
+            for (psi, row) in psi.iter().zip(agent.long_term.chunks_exact(width + 1)) {
+                value.iter_mut().zip(row).for_each(|(value, coefficient)| *value += *psi as f32 * coefficient);
+            }
+        }
+        Policy::Blocks(plan) => {
+            for group in 0..plan.groups() {
+                let (start, row_width) = plan.rows_of(group);
+                let lengths = &agent.lengths[group * (plan.capacity + 1)..(group + 1) * (plan.capacity + 1)];
+                let mut block = plan.count(agent.counters.written) - 1;
+                let mut older = f64::from(lengths[block]);
+                while older <= age && block > 0 {
+                    block -= 1;
+                    older += f64::from(lengths[block]);
+                }
+                let row = &agent.long_term[start + block * row_width..start + (block + 1) * row_width - 1];
+                value[plan.channels_of(group)].copy_from_slice(row);
+            }
+        }
+    }
+    Some(value)
+}
