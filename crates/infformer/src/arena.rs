@@ -268,7 +268,7 @@ impl StateArena {
             } else {
                 let old = flat(self.long_term.index_select(&slots, 0)?, count)?;
                 let both = Tensor::cat(&[matrix(&matrices.past)?, matrix(&matrices.chunk)?], 1)?;
-                both.matmul(&Tensor::cat(&[old, new], 0)?)?
+                both.matmul(&Tensor::cat(&[&old, &new], 0)?)?.add(&old)?
             };
             let next = next.reshape((count, agents, width))?.transpose(0, 1)?.contiguous()?.reshape((agents, count * width))?;
             let places = slots.reshape((agents, 1))?.broadcast_as(next.shape())?.contiguous()?;

@@ -21,6 +21,13 @@ pub struct AgentId {
     pub(crate) generation: u32,
 }
 
+impl AgentId {
+    /// The slot: living agents of one memory have different ones, and they stay small.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}v{}", self.slot, self.generation)

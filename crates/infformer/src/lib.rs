@@ -18,6 +18,8 @@ pub mod observations;
 pub mod projection;
 pub mod quadrature;
 pub mod query;
+pub mod reference;
+pub mod runtime;
 pub mod snapshot;
 pub mod sticky;
 pub mod view;
@@ -28,6 +30,7 @@ mod moments;
 mod plan;
 mod recall;
 mod signal;
+mod worker;
 
 pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
 pub use config::{MemoryConfig, RecallConfig};
@@ -37,6 +40,7 @@ pub use error::{Error, Result, SnapshotError};
 pub use forgetting::Forgetting;
 pub use observations::ObservationQueue;
 pub use query::{Answer, AnswerDetail, DensityCell, Peak, Query};
+pub use runtime::{Runtime, RuntimeConfig, RuntimeDiagnostics, RuntimeMode, Submitted};
 pub use view::{MemoryView, ViewRequest};
 
 pub use candle_core::Device;

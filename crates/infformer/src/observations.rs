@@ -123,6 +123,7 @@ impl ObservationQueue {
         std::mem::swap(&mut self.entries, &mut other.entries);
         std::mem::swap(&mut self.values, &mut other.values);
         std::mem::swap(&mut self.head, &mut other.head);
+        std::mem::swap(&mut self.capacity, &mut other.capacity);
         other.newest_tick = self.newest_tick;
         self.clear();
     }

@@ -54,14 +54,20 @@ impl Matrix {
 pub(crate) struct WriteMatrices {
     /// \[N, L\]
     pub(crate) first: Matrix,
-    /// A \[N, N\]; under `Sticky`, the map of the resampled points \[N, M\].
+    /// A − I \[N, N\]: under `Uniform` A nears I as life goes on, and f32 would lose the difference. Under `Sticky`,
+    /// the map of the resampled points \[N, M\].
     pub(crate) past: Matrix,
     /// C \[N, L\]
     pub(crate) chunk: Matrix,
 }
 
 impl WriteMatrices {
-    fn new(operator: &Operator) -> Self {
+    fn new(mut operator: Operator) -> Self {
+        (0..operator.past.nrows()).for_each(|i| operator.past[(i, i)] -= 1.0);
+        Self::resampled(&operator)
+    }
+
+    fn resampled(operator: &Operator) -> Self {
         Self {
             first: Matrix::from_f64(&operator.first),
             past: Matrix::from_f64(&operator.past),
@@ -116,7 +122,7 @@ impl LinearPlan {
         let middles: Vec<f64> = (0..cells).map(|m| (m as f64 + 0.5) / cells as f64).collect();
         let grid = projection::design(&basis, &middles);
         let grid = Matrix::from_f64(&grid);
-        let constant = WriteMatrices::new(&operator);
+        let constant = if sticky.is_some() { WriteMatrices::resampled(&operator) } else { WriteMatrices::new(operator) };
         Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid })
     }
 
@@ -129,7 +135,7 @@ impl LinearPlan {
             self.by_age.clear();
         }
         for chunks in chunks.filter(|chunks| *chunks > 0) {
-            let operator = || WriteMatrices::new(&projection::uniform(&self.basis, chunks, self.chunk));
+            let operator = || WriteMatrices::new(projection::uniform(&self.basis, chunks, self.chunk));
             self.by_age.entry(chunks).or_insert_with(operator);
         }
     }
@@ -146,28 +152,30 @@ impl LinearPlan {
 
     /// One write into `coefficients` \[N, width\] of a `chunk` \[L, width\], oldest observation first.
     ///
-    /// The result is made in `scratch` and copied at the end: a failure on the way leaves the memory as it was.
     pub(crate) fn write(&self, state: LinearState, chunk: &[f32], width: usize, scratch: &mut Vec<f32>) {
         let LinearState { coefficients, chunks, table, histogram } = state;
         let matrices = self.matrices(chunks);
         let resampled = self.sticky.as_ref().map_or(0, |plan| plan.points * width);
         scratch.clear();
         scratch.resize(coefficients.len() + resampled, 0.0);
-        let (next, samples) = scratch.split_at_mut(coefficients.len());
+        let (change, samples) = scratch.split_at_mut(coefficients.len());
         if chunks == 0 {
-            matrices.first.multiply_add(chunk, width, next);
-        } else if let Some(plan) = &self.sticky {
-            sticky::resample(plan, &self.basis, histogram, coefficients, width, samples);
-            matrices.past.multiply_add(samples, width, next);
-            matrices.chunk.multiply_add(chunk, width, next);
+            matrices.first.multiply_add(chunk, width, change);
+            coefficients.fill(0.0);
         } else {
-            matrices.past.multiply_add(coefficients, width, next);
-            matrices.chunk.multiply_add(chunk, width, next);
+            matrices.chunk.multiply_add(chunk, width, change);
+            if let Some(plan) = &self.sticky {
+                sticky::resample(plan, &self.basis, histogram, coefficients, width, samples);
+                matrices.past.multiply_add(samples, width, change);
+                coefficients.fill(0.0);
+            } else {
+                matrices.past.multiply_add(coefficients, width, change);
+            }
         }
         if let Some(plan) = &self.sticky {
             sticky::advance(plan, self.chunk, chunks, table, histogram);
         }
-        coefficients.copy_from_slice(next);
+        coefficients.iter_mut().zip(change).for_each(|(coefficient, change)| *coefficient += *change);
     }
 
     /// Cells of the reading grid, newest first: (newer age, older age, grid row), in observations.

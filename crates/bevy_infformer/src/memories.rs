@@ -1,0 +1,249 @@
+//! The memories themselves: one runtime for each memory asset in use, and the systems that talk to it.
+
+use crate::agent::{MemoryAgent, MemorySlot, ResetMemory};
+use crate::asset::MemoryAsset;
+use crate::observe::Observations;
+use crate::recall::{Questions, Recall};
+use bevy::platform::collections::HashMap;
+use bevy::prelude::*;
+use infformer::{AgentId, Device, Error, MemoryView, Runtime, RuntimeConfig, ViewRequest};
+
+/// All memories of the app. Systems that look at single agents use its methods.
+#[derive(Resource, Debug)]
+pub struct Memories {
+    config: RuntimeConfig,
+    device: Device,
+    kinds: HashMap<AssetId<MemoryAsset>, Kind>,
+}
+
+/// The agents of one memory asset.
+#[derive(Debug)]
+struct Kind {
+    runtime: Runtime,
+    /// The entity in each slot of the runtime.
+    entities: Vec<Entity>,
+}
+
+/// The present tick of the memories: how often the plugin's schedule has run.
+#[derive(Resource, Debug, Default, Clone, Copy, PartialEq, Eq, Reflect)]
+#[reflect(Resource, Default)]
+pub struct MemoryTick(pub u64);
+
+/// Something went wrong with the memories. Agents keep what they remember; after a failed worker,
+/// [`Memories::restart`] lets them go on.
+#[derive(Message, Debug, Clone, PartialEq, Eq, Reflect)]
+pub struct MemoryFailure {
+    /// What happened, in words.
+    pub message: String,
+}
+
+impl Memories {
+    pub(crate) fn new(config: RuntimeConfig, device: Device) -> Self {
+        Self { config, device, kinds: HashMap::default() }
+    }
+
+    /// One runtime a memory asset in use.
+    pub fn runtimes(&self) -> impl Iterator<Item = &Runtime> {
+        self.kinds.values().map(|kind| &kind.runtime)
+    }
+
+    /// The runtime that holds an agent's memory.
+    pub fn runtime(&self, slot: &MemorySlot) -> Option<&Runtime> {
+        self.kinds.get(&slot.memory).map(|kind| &kind.runtime)
+    }
+
+    /// Asks for a look at an agent's memory; [`Memories::take_view`] has it a tick or so later.
+    pub fn request_view(&mut self, slot: &MemorySlot, request: ViewRequest) -> Result<(), Error> {
+        self.runtime_mut(slot)?.request_view(slot.agent, request)
+    }
+
+    /// The latest look at an agent, if one has come.
+    pub fn take_view(&mut self, slot: &MemorySlot) -> Option<Result<Box<MemoryView>, Error>> {
+        self.kinds.get_mut(&slot.memory)?.runtime.take_view(slot.agent)
+    }
+
+    /// An agent's memory as bytes, for a saved game. Waits for the worker.
+    pub fn save(&mut self, slot: &MemorySlot) -> Result<Vec<u8>, Error> {
+        self.runtime_mut(slot)?.save(slot.agent)
+    }
+
+    /// Puts saved bytes in place of an agent's memory. Waits for the worker. Errors say why bytes are refused.
+    pub fn load(&mut self, slot: &MemorySlot, bytes: Vec<u8>) -> Result<(), Error> {
+        self.runtime_mut(slot)?.load(slot.agent, bytes)
+    }
+
+    /// Lets failed workers go on. Gives the number of agents that lost their memory with a thread: 0 as a rule.
+    pub fn restart(&mut self) -> Result<usize, Error> {
+        self.kinds.values_mut().map(|kind| kind.runtime.restart()).sum()
+    }
+
+    /// Makes the worker of an agent fail, to see how a game takes it.
+    pub fn inject_failure(&mut self, slot: &MemorySlot) -> Result<(), Error> {
+        self.runtime_mut(slot)?.inject_failure(slot.agent)
+    }
+
+    fn runtime_mut(&mut self, slot: &MemorySlot) -> Result<&mut Runtime, Error> {
+        let unknown = || Error::UnknownAgent { agent: slot.agent.to_string() };
+        self.kinds.get_mut(&slot.memory).map(|kind| &mut kind.runtime).ok_or_else(unknown)
+    }
+
+    fn attach(&mut self, id: AssetId<MemoryAsset>, asset: &MemoryAsset, entity: Entity) -> Result<(AgentId, &Runtime), Error> {
+        if !self.kinds.contains_key(&id) {
+            let runtime = Runtime::new(&asset.0, self.config, &self.device)?;
+            self.kinds.insert(id, Kind { runtime, entities: vec![] });
+        }
+        let unknown = || Error::UnknownAgent { agent: entity.to_string() };
+        let kind = self.kinds.get_mut(&id).ok_or_else(unknown)?;
+        let agent = kind.runtime.spawn();
+        kind.entities.resize(kind.entities.len().max(agent.slot() + 1), Entity::PLACEHOLDER);
+        kind.entities[agent.slot()] = entity;
+        Ok((agent, &kind.runtime))
+    }
+
+    fn detach(&mut self, slot: &MemorySlot) {
+        if let Some(kind) = self.kinds.get_mut(&slot.memory) {
+            // An agent that the runtime does not know is gone already.
+            let _ = kind.runtime.remove(slot.agent);
+            kind.entities[slot.agent.slot()] = Entity::PLACEHOLDER;
+        }
+    }
+}
+
+/// Gives a memory to every agent whose asset is loaded and that has none yet.
+pub(crate) fn attach_agents(
+    mut memories: ResMut<Memories>,
+    assets: Res<Assets<MemoryAsset>>,
+    mut agents: Query<(Entity, &MemoryAgent, &mut Observations), Without<MemorySlot>>,
+    mut failures: MessageWriter<MemoryFailure>,
+    mut commands: Commands,
+) {
+    for (entity, agent, mut observations) in &mut agents {
+        let memory = agent.memory.id();
+        let Some(asset) = assets.get(memory) else { continue };
+        match memories.attach(memory, asset, entity) {
+            Ok((agent, runtime)) => {
+                observations.queue = Some(runtime.observation_queue());
+                commands.entity(entity).insert(MemorySlot { memory, agent });
+            }
+            Err(error) => {
+                // Once: without its component the entity is not asked again.
+                commands.entity(entity).remove::<MemoryAgent>();
+                failures.write(MemoryFailure { message: format!("{entity} cannot remember: {error}") });
+            }
+        }
+    }
+}
+
+/// An agent that is despawned, or whose component is removed or replaced, leaves no memory behind.
+pub(crate) fn detach_agent(
+    discard: On<Discard, MemoryAgent>,
+    slots: Query<&MemorySlot>,
+    memories: Option<ResMut<Memories>>,
+    mut commands: Commands,
+) {
+    let (Ok(slot), Some(mut memories)) = (slots.get(discard.entity), memories) else { return };
+    memories.detach(slot);
+    if let Ok(mut entity) = commands.get_entity(discard.entity) {
+        entity.try_remove::<MemorySlot>();
+    }
+}
+
+/// Empties the memory of one entity.
+pub(crate) fn reset_agent(
+    reset: On<ResetMemory>,
+    mut memories: ResMut<Memories>,
+    mut agents: Query<(&MemorySlot, &mut Observations, &mut Recall)>,
+) -> Result {
+    let Ok((slot, mut observations, mut recall)) = agents.get_mut(reset.entity) else { return Ok(()) };
+    memories.runtime_mut(slot).and_then(|runtime| runtime.reset(slot.agent)).warn()?;
+    if let Some(queue) = &mut observations.queue {
+        queue.reset();
+    }
+    recall.clear();
+    Ok(())
+}
+
+/// Takes over a configuration that changed on disk. Memories whose shape is still the same are kept.
+pub(crate) fn reload_memories(
+    mut events: MessageReader<AssetEvent<MemoryAsset>>,
+    assets: Res<Assets<MemoryAsset>>,
+    mut memories: ResMut<Memories>,
+    mut agents: Query<(&mut MemorySlot, &mut Observations)>,
+    mut failures: MessageWriter<MemoryFailure>,
+) {
+    for event in events.read() {
+        let AssetEvent::Modified { id } = *event else { continue };
+        let Some(asset) = assets.get(id) else { continue };
+        if memories.kinds.get(&id).is_none_or(|kind| *kind.runtime.memory() == asset.0) {
+            continue;
+        }
+        let Some(mut old) = memories.kinds.remove(&id) else { continue };
+        for (mut slot, mut observations) in agents.iter_mut().filter(|(slot, _)| slot.memory == id) {
+            let Some(&entity) = old.entities.get(slot.agent.slot()) else { continue };
+            let saved = old.runtime.save(slot.agent);
+            let carried = memories.attach(id, asset, entity).map(|(agent, runtime)| (agent, runtime.observation_queue()));
+            let (agent, queue) = match carried {
+                Ok(attached) => attached,
+                Err(error) => {
+                    failures.write(MemoryFailure { message: format!("the new memory configuration is refused: {error}") });
+                    memories.kinds.insert(id, old);
+                    return;
+                }
+            };
+            (slot.agent, observations.queue) = (agent, Some(queue));
+            if let Err(error) = saved.and_then(|bytes| memories.load(&slot, bytes)) {
+                let message = format!("{entity} begins with an empty memory under the new configuration: {error}");
+                failures.write(MemoryFailure { message });
+            }
+        }
+    }
+}
+
+/// Hands the replies to the agents.
+pub(crate) fn receive(
+    mut memories: ResMut<Memories>,
+    mut agents: Query<(&MemorySlot, &mut Recall)>,
+    mut failures: MessageWriter<MemoryFailure>,
+) {
+    for kind in memories.kinds.values_mut() {
+        let Kind { runtime, entities } = kind;
+        runtime.receive(|step, late| {
+            let Some(&entity) = entities.get(step.agent.slot()) else { return };
+            // The agent may be gone, or another may have its slot, since this reply was on its way.
+            if let Ok((slot, mut recall)) = agents.get_mut(entity)
+                && slot.agent == step.agent
+            {
+                recall.take(step, late);
+            }
+        });
+        failures.write_batch(runtime.take_failures().map(|message| MemoryFailure { message }));
+    }
+}
+
+/// Tells every agent the tick.
+pub(crate) fn begin_tick(tick: Res<MemoryTick>, mut agents: Query<&mut Observations>) {
+    for mut observations in &mut agents {
+        observations.tick = tick.0;
+    }
+}
+
+/// Sends what was seen and asked, and ends the tick.
+pub(crate) fn submit(
+    mut tick: ResMut<MemoryTick>,
+    mut memories: ResMut<Memories>,
+    mut agents: Query<(&MemorySlot, &mut Observations, &Questions, &mut Recall)>,
+) {
+    for (slot, mut observations, questions, mut recall) in &mut agents {
+        let Some(queue) = &mut observations.queue else { continue };
+        let queries = questions.queries();
+        if queue.is_empty() && queries.is_empty() {
+            continue;
+        }
+        let submitted = memories.runtime_mut(slot).and_then(|runtime| runtime.submit(slot.agent, tick.0, queue, queries));
+        if let Err(error) = submitted {
+            recall.refuse(&error);
+        }
+    }
+    memories.kinds.values_mut().for_each(|kind| kind.runtime.flush());
+    tick.0 += 1;
+}

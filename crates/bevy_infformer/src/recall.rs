@@ -1,0 +1,105 @@
+//! What an agent asks, and what comes back one tick later.
+
+use bevy::prelude::*;
+use infformer::{AgentStep, Answer, Error, Query as MemoryQuery};
+
+/// What an agent asks its memory at every tick, until it is changed.
+#[derive(Component, Reflect, Debug, Default, Clone)]
+#[reflect(Component, Debug, Default, Clone)]
+pub struct Questions {
+    #[reflect(ignore, clone)]
+    queries: Vec<MemoryQuery>,
+}
+
+impl Questions {
+    /// Asks this and nothing else.
+    pub fn ask(&mut self, query: MemoryQuery) {
+        self.queries.clear();
+        self.queries.push(query);
+    }
+
+    /// Asks this as well; its answer has the next index.
+    pub fn ask_also(&mut self, query: MemoryQuery) {
+        self.queries.push(query);
+    }
+
+    /// Asks nothing: recalling is then free.
+    pub fn clear(&mut self) {
+        self.queries.clear();
+    }
+
+    /// What is asked.
+    pub fn queries(&self) -> &[MemoryQuery] {
+        &self.queries
+    }
+}
+
+/// The answers to the latest questions.
+#[derive(Component, Reflect, Debug, Default)]
+#[reflect(Component, Debug, Default)]
+#[component(clone_behavior = Ignore)]
+pub struct Recall {
+    /// The tick that the answers belong to.
+    pub tick: u64,
+    /// How many ticks later than usual they came.
+    pub late: u64,
+    /// Why the last submission was refused, if it was; the answers are then those before it.
+    pub error: Option<String>,
+    #[reflect(ignore)]
+    answers: Vec<Answer>,
+    #[reflect(ignore)]
+    asked: Vec<MemoryQuery>,
+}
+
+impl Recall {
+    /// The answers, one a question; none before the first reply.
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    /// The questions that were answered, in the order of [`Recall::answers`].
+    pub fn asked(&self) -> &[MemoryQuery] {
+        &self.asked
+    }
+
+    /// The answer to the first question.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.answers.first()
+    }
+
+    /// The expected observation of the first answer \[d\]; empty when nothing is remembered.
+    pub fn value(&self) -> &[f32] {
+        self.answer().map_or(&[], |answer| &answer.value)
+    }
+
+    /// The age of the first answer, in ticks.
+    pub fn age(&self) -> f32 {
+        self.answer().map_or(0.0, |answer| answer.age)
+    }
+
+    /// How well the best moment of the first answer matches: 0 when there is no answer.
+    pub fn confidence(&self) -> f32 {
+        self.answer().map_or(0.0, |answer| answer.confidence)
+    }
+
+    /// Takes over what came of a step; buffers are exchanged, not copied.
+    pub(crate) fn take(&mut self, step: &mut AgentStep, late: u64) {
+        match &step.outcome {
+            Ok(()) => {
+                (self.tick, self.late, self.error) = (step.tick, late, None);
+                std::mem::swap(&mut self.answers, &mut step.answers);
+                std::mem::swap(&mut self.asked, &mut step.queries);
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, error: &Error) {
+        self.error = Some(error.to_string());
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.answers.clear();
+        self.asked.clear();
+    }
+}

@@ -1,0 +1,551 @@
+//! Many agents, worker threads, and a caller that never waits unless it asked to.
+//!
+//! A tick is `receive` (answers to the last tick's queries), then `submit` for each agent, then `flush`. Each worker
+//! thread owns the memories of its share of the agents; messages go through bounded channels and come back to be used
+//! again, so that after a while nothing is allocated.
+
+use crate::channels::ChannelLayout;
+use crate::config::MemoryConfig;
+use crate::engine::{AgentId, AgentStep, Engine};
+use crate::error::{Error, Result};
+use crate::observations::ObservationQueue;
+use crate::query::Query;
+use crate::view::{MemoryView, ViewRequest};
+use crate::worker::{Batch, Control, Outcome, Reply, Worker};
+use candle_core::Device;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Where and when memories are worked on. The numbers are the same in all modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RuntimeMode {
+    /// On the caller's thread, inside `flush`: tests, wasm, training.
+    Inline,
+    /// On worker threads; `receive` waits for every reply to the tick before: replays, rollback.
+    Lockstep,
+    /// On worker threads; nobody waits. A late reply is applied when it comes and says how late it is.
+    #[default]
+    FreeRunning,
+}
+
+/// How the runtime works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeConfig {
+    /// Where and when memories are worked on.
+    pub mode: RuntimeMode,
+    /// Worker threads, at least 1; agents are shared out among them. `Inline` has none.
+    pub workers: usize,
+    /// Batches under way to a worker, at least 1. Two let it begin the next while a reply waits to be read.
+    pub batches: usize,
+    /// Observations that wait in an agent's own queue while its worker lags; then the oldest are coalesced.
+    pub observations: usize,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self { mode: RuntimeMode::default(), workers: 1, batches: 2, observations: 64 }
+    }
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It goes out with the next `flush`.
+    Taken,
+    /// The worker lags or failed: the observations stay in the agent's queue, to be submitted again.
+    Deferred,
+}
+
+/// Counters for people and panels.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RuntimeDiagnostics {
+    /// Living agents.
+    pub agents: usize,
+    /// Agents in the last batch received.
+    pub batch_size: usize,
+    /// Batches under way, all workers.
+    pub queue_depth: usize,
+    /// Time that a worker spent on the last batch received.
+    pub step_time: Duration,
+    /// Replies that came later than the tick after their submission.
+    pub late_replies: u64,
+    /// Submissions that were put off because a worker lagged.
+    pub deferred: u64,
+    /// Observations that were on their way when a worker failed, and that no memory took.
+    pub lost_observations: u64,
+    /// Failures of workers.
+    pub failures: u64,
+}
+
+/// The memories of many agents, and the threads that work on them.
+#[derive(Debug)]
+pub struct Runtime {
+    memory: MemoryConfig,
+    config: RuntimeConfig,
+    device: Device,
+    layout: Arc<ChannelLayout>,
+    bytes_per_agent: usize,
+    lanes: Vec<Lane>,
+    /// Generation of each slot, and whether an agent lives in it.
+    slots: Vec<(u32, Life)>,
+    free: Vec<u32>,
+    submission: u64,
+    diagnostics: RuntimeDiagnostics,
+    failures: Vec<String>,
+    views: HashMap<AgentId, Result<Box<MemoryView>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Living,
+    Gone,
+}
+
+/// One worker as the caller sees it.
+#[derive(Debug)]
+struct Lane {
+    place: Place,
+    outgoing: Batch,
+    in_flight: usize,
+    arrived: VecDeque<Reply>,
+    failed: bool,
+    idle_batches: Vec<Batch>,
+    idle_steps: Vec<AgentStep>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Here(Box<Worker>),
+    Thread { sender: Sender<Batch>, receiver: Receiver<Reply>, handle: JoinHandle<()> },
+    /// The thread is gone, or is being joined.
+    Dead,
+}
+
+impl Place {
+    fn new(engine: Engine, mode: RuntimeMode, batches: usize, number: usize) -> Result<Self> {
+        let mut worker = Worker::new(engine);
+        if mode == RuntimeMode::Inline {
+            return Ok(Place::Here(Box::new(worker)));
+        }
+        let (sender, inbox) = bounded::<Batch>(batches);
+        // A worker never waits for its caller: there is room for the reply to every batch under way.
+        let (outbox, receiver) = bounded(batches);
+        let work = move || {
+            for batch in inbox {
+                if outbox.send(worker.process(batch)).is_err() {
+                    return;
+                }
+            }
+        };
+        let name = format!("infformer {number}");
+        let handle = std::thread::Builder::new().name(name).spawn(work);
+        let handle = handle.map_err(|error| Error::Worker { message: format!("no thread could be started: {error}") })?;
+        Ok(Place::Thread { sender, receiver, handle })
+    }
+
+    /// Closes the channel and waits until the worker has left.
+    fn stop(&mut self) {
+        if let Place::Thread { sender, receiver, handle } = std::mem::replace(self, Place::Dead) {
+            drop((sender, receiver));
+            // Its panic, if any, was reported when the channel closed.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Runtime {
+    /// A runtime without agents. Errors: an invalid configuration, a policy that the device cannot run, no thread.
+    pub fn new(memory: &MemoryConfig, config: RuntimeConfig, device: &Device) -> Result<Self> {
+        let config = RuntimeConfig {
+            workers: if config.mode == RuntimeMode::Inline { 1 } else { config.workers.max(1) },
+            batches: config.batches.max(1),
+            ..config
+        };
+        let engine = Engine::new(memory, device)?;
+        let (layout, bytes_per_agent) = (engine.layout().clone(), engine.bytes_per_agent());
+        let mut lanes = vec![];
+        let mut engines = vec![engine];
+        for _ in 1..config.workers {
+            engines.push(Engine::new(memory, device)?);
+        }
+        for (number, engine) in engines.into_iter().enumerate() {
+            lanes.push(Lane {
+                place: Place::new(engine, config.mode, config.batches, number)?,
+                outgoing: Batch::default(),
+                in_flight: 0,
+                arrived: VecDeque::new(),
+                failed: false,
+                idle_batches: vec![],
+                idle_steps: vec![],
+            });
+        }
+        Ok(Self {
+            memory: memory.clone(),
+            config,
+            device: device.clone(),
+            layout,
+            bytes_per_agent,
+            lanes,
+            slots: vec![],
+            free: vec![],
+            submission: 0,
+            diagnostics: RuntimeDiagnostics::default(),
+            failures: vec![],
+            views: HashMap::new(),
+        })
+    }
+
+    /// What the agents remember, and how.
+    pub fn memory(&self) -> &MemoryConfig {
+        &self.memory
+    }
+
+    /// How the runtime works.
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.config
+    }
+
+    /// What an observation is made of.
+    pub fn layout(&self) -> &Arc<ChannelLayout> {
+        &self.layout
+    }
+
+    /// Bytes of state an agent.
+    pub fn bytes_per_agent(&self) -> usize {
+        self.bytes_per_agent
+    }
+
+    /// An empty queue for one agent, as long as the configuration says.
+    pub fn observation_queue(&self) -> ObservationQueue {
+        ObservationQueue::new(self.layout.clone(), self.config.observations)
+    }
+
+    /// Adds an agent with an empty memory. The worker hears of it with the next `flush`.
+    pub fn spawn(&mut self) -> AgentId {
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
+            self.slots.push((0, Life::Living));
+        } else {
+            let generation = &mut self.slots[slot as usize];
+            *generation = (generation.0 + 1, Life::Living);
+        }
+        let agent = AgentId { slot, generation: self.slots[slot as usize].0 };
+        self.control(agent, Control::Spawn);
+        self.diagnostics.agents += 1;
+        agent
+    }
+
+    /// Removes an agent. Replies that are under way to it are still received.
+    pub fn remove(&mut self, agent: AgentId) -> Result<()> {
+        self.check(agent)?;
+        self.forget_outgoing(agent);
+        self.control(agent, Control::Remove);
+        self.slots[agent.slot as usize].1 = Life::Gone;
+        self.free.push(agent.slot);
+        self.views.remove(&agent);
+        self.diagnostics.agents -= 1;
+        Ok(())
+    }
+
+    /// Empties an agent's memory: nothing submitted before is left of it.
+    pub fn reset(&mut self, agent: AgentId) -> Result<()> {
+        self.check(agent)?;
+        self.forget_outgoing(agent);
+        self.control(agent, Control::Reset);
+        Ok(())
+    }
+
+    /// Takes an agent's tick along: its observations (which leave the queue) and its queries.
+    pub fn submit(
+        &mut self,
+        agent: AgentId,
+        tick: u64,
+        observations: &mut ObservationQueue,
+        queries: &[Query],
+    ) -> Result<Submitted> {
+        self.check(agent)?;
+        let local = self.local(agent);
+        let (layout, length) = (&self.layout, self.config.observations);
+        let lane = &mut self.lanes[agent.slot as usize % self.config.workers];
+        if lane.failed || lane.in_flight >= self.config.batches {
+            self.diagnostics.deferred += 1;
+            return Ok(Submitted::Deferred);
+        }
+        let mut step = lane.idle_steps.pop().unwrap_or_else(|| AgentStep::new(local, layout.clone(), length));
+        (step.agent, step.tick, step.outcome) = (local, tick, Ok(()));
+        observations.move_into(&mut step.observations);
+        step.queries.resize_with(queries.len(), Query::default);
+        step.queries.iter_mut().zip(queries).for_each(|(own, query)| own.copy_from(query));
+        lane.outgoing.steps.push(step);
+        Ok(Submitted::Taken)
+    }
+
+    /// Sends what was submitted since the last `flush`. Never waits.
+    pub fn flush(&mut self) {
+        self.submission += 1;
+        for lane in &mut self.lanes {
+            lane.send(self.submission, self.config.batches);
+        }
+        self.diagnostics.queue_depth = self.lanes.iter().map(|lane| lane.in_flight).sum();
+    }
+
+    /// Hands each reply to `apply`, with how many ticks late it is (0: the tick after its submission).
+    ///
+    /// `Lockstep` waits until all replies are there; the other modes take what has come.
+    pub fn receive(&mut self, mut apply: impl FnMut(&mut AgentStep, u64)) {
+        for number in 0..self.lanes.len() {
+            let waits = self.config.mode == RuntimeMode::Lockstep;
+            loop {
+                let reply = match self.lanes[number].arrived.pop_front() {
+                    Some(reply) => reply,
+                    None => match self.lanes[number].next(waits) {
+                        Ok(Some(reply)) => reply,
+                        Ok(None) => break,
+                        Err(message) => {
+                            self.report(number, message);
+                            break;
+                        }
+                    },
+                };
+                self.apply(number, reply, &mut apply);
+            }
+        }
+        self.diagnostics.queue_depth = self.lanes.iter().map(|lane| lane.in_flight).sum();
+    }
+
+    fn apply(&mut self, number: usize, mut reply: Reply, apply: &mut impl FnMut(&mut AgentStep, u64)) {
+        self.settle(number, &mut reply);
+        let late = self.submission.saturating_sub(reply.batch.submission);
+        if !reply.batch.steps.is_empty() {
+            self.diagnostics.batch_size = reply.batch.steps.len();
+            self.diagnostics.step_time = reply.duration;
+            self.diagnostics.late_replies += u64::from(late > 0) * reply.batch.steps.len() as u64;
+        }
+        let workers = self.config.workers as u32;
+        let lane = &mut self.lanes[number];
+        for mut step in reply.batch.steps.drain(..) {
+            step.agent.slot = step.agent.slot * workers + number as u32;
+            apply(&mut step, late);
+            lane.idle_steps.push(step);
+        }
+        lane.idle_batches.push(reply.batch);
+    }
+
+    /// Takes note of a reply's outcomes and of a failure.
+    fn settle(&mut self, number: usize, reply: &mut Reply) {
+        self.diagnostics.lost_observations += reply.lost;
+        if let Some(message) = reply.failure.take()
+            && !self.lanes[number].failed
+        {
+            self.report(number, message);
+        }
+        let workers = self.config.workers as u32;
+        for outcome in reply.outcomes.drain(..) {
+            match outcome {
+                Outcome::View(local, view) => {
+                    let agent = AgentId { slot: local.slot * workers + number as u32, ..local };
+                    self.views.insert(agent, view);
+                }
+                Outcome::Refused(error) => self.failures.push(error.to_string()),
+                // Their caller waits for them in `ask`.
+                Outcome::Saved(_) | Outcome::Loaded(_) => {}
+            }
+        }
+    }
+
+    fn report(&mut self, number: usize, message: String) {
+        self.lanes[number].failed = true;
+        self.diagnostics.failures += 1;
+        self.failures.push(message);
+    }
+
+    /// What went wrong since the last call, in words.
+    pub fn take_failures(&mut self) -> std::vec::Drain<'_, String> {
+        self.failures.drain(..)
+    }
+
+    /// Whether a worker has failed and waits for [`Runtime::restart`].
+    pub fn has_failed(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.failed)
+    }
+
+    /// Lets failed workers work again, with every memory as it was before the failing step. Only where a thread died
+    /// with its memories do its agents begin anew; returned is how many did.
+    pub fn restart(&mut self) -> Result<usize> {
+        let mut emptied = 0;
+        for number in 0..self.lanes.len() {
+            if !self.lanes[number].failed {
+                continue;
+            }
+            if matches!(self.lanes[number].place, Place::Dead) {
+                let engine = Engine::new(&self.memory, &self.device)?;
+                self.lanes[number].place = Place::new(engine, self.config.mode, self.config.batches, number)?;
+                self.lanes[number].in_flight = 0;
+                let living = self.slots.iter().enumerate().filter(|(_, (_, life))| *life == Life::Living);
+                let own = living.filter(|(slot, _)| slot % self.config.workers == number);
+                let agents: Vec<AgentId> =
+                    own.map(|(slot, (generation, _))| AgentId { slot: slot as u32, generation: *generation }).collect();
+                self.lanes[number].outgoing.control.clear();
+                for agent in agents {
+                    self.control(agent, Control::Spawn);
+                    emptied += 1;
+                }
+            }
+            let lane = &mut self.lanes[number];
+            lane.outgoing.control.push(Control::Restart);
+            lane.failed = false;
+        }
+        Ok(emptied)
+    }
+
+    /// Makes the worker of an agent fail, to see how a program takes it.
+    pub fn inject_failure(&mut self, agent: AgentId) -> Result<()> {
+        self.check(agent)?;
+        self.control(agent, |_| Control::Fail);
+        Ok(())
+    }
+
+    /// Asks for a look at an agent; [`Runtime::take_view`] gives it once it has come.
+    pub fn request_view(&mut self, agent: AgentId, request: ViewRequest) -> Result<()> {
+        self.check(agent)?;
+        self.control(agent, |local| Control::View(local, request));
+        Ok(())
+    }
+
+    /// The latest look at an agent, if one has come since the last call.
+    pub fn take_view(&mut self, agent: AgentId) -> Option<Result<Box<MemoryView>>> {
+        self.views.remove(&agent)
+    }
+
+    /// One agent's memory as bytes. Waits for the worker: for saved games, not for every frame.
+    pub fn save(&mut self, agent: AgentId) -> Result<Vec<u8>> {
+        self.check(agent)?;
+        match self.ask(agent, Control::Save)? {
+            Outcome::Saved(saved) => saved,
+            _ => Err(Error::Worker { message: "it did not answer a request to save".into() }),
+        }
+    }
+
+    /// Puts a saved memory in place of an agent's own. Waits for the worker. Errors say why bytes are refused.
+    pub fn load(&mut self, agent: AgentId, bytes: Vec<u8>) -> Result<()> {
+        self.check(agent)?;
+        self.forget_outgoing(agent);
+        match self.ask(agent, |local| Control::Load(local, bytes))? {
+            Outcome::Loaded(loaded) => loaded,
+            _ => Err(Error::Worker { message: "it did not answer a request to load".into() }),
+        }
+    }
+
+    /// Counters for people and panels.
+    pub fn diagnostics(&self) -> &RuntimeDiagnostics {
+        &self.diagnostics
+    }
+
+    /// Sends a question and waits for its answer; other replies that come meanwhile wait for `receive`.
+    fn ask(&mut self, agent: AgentId, question: impl FnOnce(AgentId) -> Control) -> Result<Outcome> {
+        let number = agent.slot as usize % self.config.workers;
+        self.control(agent, question);
+        let dead = |message| Error::Worker { message };
+        while self.lanes[number].in_flight >= self.config.batches {
+            match self.lanes[number].next(true).map_err(dead)? {
+                Some(reply) => self.lanes[number].arrived.push_back(reply),
+                None => break,
+            }
+        }
+        self.lanes[number].send(self.submission, self.config.batches);
+        loop {
+            let lane = &mut self.lanes[number];
+            if let Some(answer) = lane.arrived.iter_mut().find_map(Reply::take_answer) {
+                return Ok(answer);
+            }
+            match lane.next(true).map_err(dead)? {
+                Some(reply) => lane.arrived.push_back(reply),
+                None => return Err(dead("it stopped before it answered".into())),
+            }
+        }
+    }
+
+    fn control(&mut self, agent: AgentId, control: impl FnOnce(AgentId) -> Control) {
+        let local = self.local(agent);
+        self.lanes[agent.slot as usize % self.config.workers].outgoing.control.push(control(local));
+    }
+
+    /// Agents are dealt to the workers in turn; each worker counts its own slots.
+    fn local(&self, agent: AgentId) -> AgentId {
+        AgentId { slot: agent.slot / self.config.workers as u32, ..agent }
+    }
+
+    /// Drops what was submitted for an agent and not yet sent.
+    fn forget_outgoing(&mut self, agent: AgentId) {
+        let local = self.local(agent);
+        let lane = &mut self.lanes[agent.slot as usize % self.config.workers];
+        if let Some(at) = lane.outgoing.steps.iter().position(|step| step.agent == local) {
+            let mut step = lane.outgoing.steps.swap_remove(at);
+            step.observations.reset();
+            lane.idle_steps.push(step);
+        }
+    }
+
+    fn check(&self, agent: AgentId) -> Result<()> {
+        match self.slots.get(agent.slot as usize) {
+            Some((generation, Life::Living)) if *generation == agent.generation => Ok(()),
+            _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.place.stop());
+    }
+}
+
+impl Lane {
+    /// Sends the outgoing batch, if there is anything in it and room for it.
+    fn send(&mut self, submission: u64, most: usize) {
+        let empty = self.outgoing.control.is_empty() && self.outgoing.steps.is_empty();
+        if empty || self.in_flight >= most || matches!(self.place, Place::Dead) {
+            return;
+        }
+        let mut batch = std::mem::replace(&mut self.outgoing, self.idle_batches.pop().unwrap_or_default());
+        batch.submission = submission;
+        match &mut self.place {
+            Place::Here(worker) => self.arrived.push_back(worker.process(batch)),
+            Place::Thread { sender, .. } => {
+                // With room for every batch under way, a full channel cannot be; a closed one shows in `next`.
+                let _ = sender.try_send(batch);
+                self.in_flight += 1;
+            }
+            Place::Dead => {}
+        }
+    }
+
+    /// The next reply. `Ok(None)`: none is under way, or (unless `wait`) none has come. Errors: the worker is gone.
+    fn next(&mut self, wait: bool) -> std::result::Result<Option<Reply>, String> {
+        if self.in_flight == 0 {
+            return Ok(None);
+        }
+        let reply = match &self.place {
+            Place::Thread { receiver, .. } if wait => receiver.recv().map_err(|_| TryRecvError::Disconnected),
+            Place::Thread { receiver, .. } => receiver.try_recv(),
+            Place::Here(_) | Place::Dead => Err(TryRecvError::Empty),
+        };
+        match reply {
+            Ok(reply) => {
+                self.in_flight -= 1;
+                Ok(Some(reply))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => {
+                self.place.stop();
+                self.in_flight = 0;
+                Err("its thread ended".into())
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a worker does with one message. The same function runs on a worker thread and, in `Inline` mode, on the
+//! caller's own.
+
+use crate::engine::{AgentId, AgentStep, Engine};
+use crate::error::{Error, Result};
+use crate::view::{MemoryView, ViewRequest};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// What changes which agents there are, and questions about one of them; in the order in which they were asked.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Spawn(AgentId),
+    Remove(AgentId),
+    Reset(AgentId),
+    View(AgentId, ViewRequest),
+    Save(AgentId),
+    Load(AgentId, Vec<u8>),
+    Restart,
+    Fail,
+}
+
+/// One tick's message to a worker. It comes back with the reply, so that its buffers are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Number of the submission.
+    pub(crate) submission: u64,
+    pub(crate) control: Vec<Control>,
+    pub(crate) steps: Vec<AgentStep>,
+}
+
+/// What came of a control message that asks for something.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    View(AgentId, Result<Box<MemoryView>>),
+    Saved(Result<Vec<u8>>),
+    Loaded(Result<()>),
+    Refused(Error),
+}
+
+/// The reply to one [`Batch`].
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) batch: Batch,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Time spent on the batch.
+    pub(crate) duration: Duration,
+    /// Observations that no memory took, because the worker failed while they were under way.
+    pub(crate) lost: u64,
+    /// What went wrong, while the worker waits to be restarted.
+    pub(crate) failure: Option<String>,
+}
+
+impl Reply {
+    /// Takes out the answer to a request to save or load, if it is in this reply.
+    pub(crate) fn take_answer(&mut self) -> Option<Outcome> {
+        let is_answer = |outcome: &Outcome| matches!(outcome, Outcome::Saved(_) | Outcome::Loaded(_));
+        let at = self.outcomes.iter().position(is_answer)?;
+        Some(self.outcomes.remove(at))
+    }
+}
+
+/// An engine and, once it failed, why.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    engine: Engine,
+    failure: Option<String>,
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, failure: None }
+    }
+
+    /// Does all that a batch asks. A panic on the way is caught: from then on every step is refused with the reason,
+    /// until [`Control::Restart`]; agents come and go all the same.
+    pub(crate) fn process(&mut self, mut batch: Batch) -> Reply {
+        let begun = Instant::now();
+        let mut outcomes = vec![];
+        let mut control = std::mem::take(&mut batch.control).into_iter();
+        // A control message that panics is left behind; those after it are still obeyed.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| control.by_ref().for_each(|c| self.obey(c, &mut outcomes)))) {
+            self.failure = Some(panic_message(panic.as_ref()));
+        }
+        if self.failure.is_none() {
+            self.failure = match catch_unwind(AssertUnwindSafe(|| self.engine.step(&mut batch.steps))) {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(panic_message(panic.as_ref())),
+            };
+        }
+        let mut lost = 0;
+        if let Some(message) = &self.failure {
+            for step in &mut batch.steps {
+                lost += step.observations.len() as u64;
+                step.observations.clear();
+                step.outcome = Err(Error::Worker { message: message.clone() });
+            }
+            if let Err(error) = self.engine.mend(&mut batch.steps) {
+                outcomes.push(Outcome::Refused(error));
+            }
+        }
+        Reply { batch, outcomes, duration: begun.elapsed(), lost, failure: self.failure.clone() }
+    }
+
+    fn obey(&mut self, control: Control, outcomes: &mut Vec<Outcome>) {
+        let engine = &mut self.engine;
+        let outcome = match control {
+            Control::Spawn(agent) => engine.spawn_as(agent).err().map(Outcome::Refused),
+            Control::Remove(agent) => engine.remove(agent).err().map(Outcome::Refused),
+            Control::Reset(agent) => engine.reset(agent).err().map(Outcome::Refused),
+            Control::View(agent, request) => Some(Outcome::View(agent, engine.view(agent, &request).map(Box::new))),
+            Control::Save(agent) => Some(Outcome::Saved(engine.save(agent))),
+            Control::Load(agent, bytes) => Some(Outcome::Loaded(engine.load(agent, &bytes))),
+            Control::Restart => {
+                self.failure = None;
+                None
+            }
+            Control::Fail => std::panic::panic_any("asked to fail"),
+        };
+        outcomes.extend(outcome);
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".into())
+}
