@@ -1,7 +1,7 @@
 //! What is compared: infformer's policies, a ring buffer and a bank of exponential averages, each of N floats a channel.
 
 use infformer::basis::BasisKind;
-use infformer::forgetting::{AdaptiveRule, Projection, SampledFit};
+use infformer::forgetting::{AdaptiveRule, Padding, Projection, SampledFit};
 use infformer::{AgentStep, ChannelGroup, Device, Engine, Error, Forgetting, MemoryConfig, Query, Scale};
 use nalgebra::{DMatrix, DVector};
 
@@ -28,15 +28,16 @@ impl KeeperKind {
     /// The rows of the table for N = `capacity`.
     pub fn all(capacity: usize) -> Vec<KeeperKind> {
         let widths = || BasisKind::GaussianRbf { widths: vec![0.01, 0.05] };
-        let fit = SampledFit { points: 2 * capacity, ridge: 1e-3, padding: infformer::forgetting::Padding::None };
+        // The paper's ridge and, for Geometric, its 512 points; Sticky samples anew at every write and takes fewer.
+        let fit = |points| SampledFit { points, ridge: 1.0, padding: Padding::None };
         vec![
             KeeperKind::Policy(
                 "Geometric (the paper's tau = .75)",
-                Forgetting::Geometric { tau: 0.75, basis: widths(), projection: Projection::Sampled(fit) },
+                Forgetting::Geometric { tau: 0.75, basis: widths(), projection: Projection::Sampled(fit(512)) },
             ),
             KeeperKind::Policy(
                 "Sticky over Geometric",
-                Forgetting::Sticky { tau: 0.75, basis: widths(), fit, bins: 128, placement: Default::default() },
+                Forgetting::Sticky { tau: 0.75, basis: widths(), fit: fit(2 * capacity), bins: 128, placement: Default::default() },
             ),
             KeeperKind::Policy("PowerLaw, cosine", MemoryConfig::trajectory(vec![]).forgetting),
             KeeperKind::Policy("Uniform, Legendre", Forgetting::Uniform),

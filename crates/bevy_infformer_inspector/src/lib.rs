@@ -1,1 +1,20 @@
-//! bevy_infformer_inspector
+//! An egui panel that shows what an agent of [`bevy_infformer`] remembers.
+//!
+//! Add [`MemoryInspectorPlugin`], give a camera bevy_egui's `PrimaryEguiContext`, and press F1. The panel only reads:
+//! it never writes a memory. Hidden, it costs nothing.
+//!
+//! The modules: [`inspector`] (the resource that says what is shown), [`plugin`], and the parts of the panel from top
+//! to bottom: [`agent_list`], [`summary`], [`memory_map`], [`density_strip`], [`query_builder`].
+
+pub mod agent_list;
+pub mod density_strip;
+pub mod inspector;
+pub mod memory_map;
+pub mod panel;
+pub mod plugin;
+pub mod query_builder;
+pub mod summary;
+
+pub use inspector::MemoryInspector;
+pub use panel::{PanelData, show};
+pub use plugin::{MemoryInspectorPlugin, pointer_is_free};

@@ -1,0 +1,75 @@
+//! Where a query looked: the density over age under the map, on the same axis, and its peaks in words.
+
+use crate::memory_map::{NAMES, position};
+use crate::panel::seconds;
+use bevy_egui::egui;
+use bevy_infformer::infformer::{Answer, ChannelLayout, MemoryView};
+
+const HEIGHT: f32 = 56.0;
+/// Peaks told in words.
+const TOLD: usize = 4;
+
+/// Draws the density of `answer` and its peaks.
+pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &ChannelLayout, seconds_per_tick: f32) {
+    let (area, response) = ui.allocate_exact_size(egui::vec2(ui.available_width(), HEIGHT), egui::Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::WidgetType::Image, true, "density over age"));
+    let strip = egui::Rect::from_min_max(egui::pos2(area.left() + NAMES, area.top()), area.max);
+    let painter = ui.painter();
+    let name = egui::pos2(area.left(), area.center().y);
+    painter.text(name, egui::Align2::LEFT_CENTER, "p(age)", egui::FontId::proportional(11.0), ui.visuals().text_color());
+    painter.rect_filled(strip, 0.0, egui::Color32::from_gray(24));
+
+    // The mass in each column of points, so that neither thin cells nor wide ones are overdrawn.
+    let columns = strip.width().max(1.0) as usize;
+    let mut mass = vec![0.0_f32; columns];
+    for cell in &answer.density {
+        let from = position(view, cell.newer).clamp(0.0, 1.0) * columns as f32;
+        let to = position(view, cell.older).clamp(0.0, 1.0) * columns as f32;
+        let (first, last) = (from as usize, (to.ceil() as usize).max(from as usize + 1));
+        let share = cell.mass / (last - first) as f32;
+        mass[first.min(columns - 1)..last.min(columns).max(first.min(columns - 1) + 1)].iter_mut().for_each(|m| *m += share);
+    }
+    let greatest = mass.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    for (column, mass) in mass.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {
+        let x = strip.left() + column as f32 + 0.5;
+        let top = strip.bottom() - (HEIGHT - 4.0) * mass / greatest;
+        painter.line_segment([egui::pos2(x, strip.bottom()), egui::pos2(x, top)], (1.0, egui::Color32::from_rgb(250, 170, 50)));
+    }
+    for peak in answer.peaks().take(TOLD) {
+        let x = strip.left() + strip.width() * position(view, peak.age).clamp(0.0, 1.0);
+        painter.circle_filled(egui::pos2(x, strip.top() + 4.0), 3.0, egui::Color32::WHITE);
+    }
+    let expected = format!(
+        "confidence {:.2}; on average {} ago, ± {}",
+        answer.confidence,
+        seconds(answer.age * seconds_per_tick),
+        seconds(answer.age_spread * seconds_per_tick)
+    );
+    ui.label(expected);
+    for peak in answer.peaks().take(TOLD) {
+        ui.horizontal_wrapped(|ui| {
+            ui.strong(format!("{:.0} %", 100.0 * peak.weight));
+            ui.label(format!("{} ago:", seconds(peak.age * seconds_per_tick)));
+            ui.label(decode(layout, peak.value));
+        });
+    }
+}
+
+/// An observation in words: `position.x 3.1 m, kind.berry 1`. Channels near zero are left out where there are many.
+pub fn decode(layout: &ChannelLayout, value: &[f32]) -> String {
+    let few = layout.width() <= 4;
+    let told = value.iter().enumerate().filter(|(_, value)| few || value.abs() >= 0.05);
+    let words: Vec<String> = told
+        .map(|(channel, value)| {
+            let unit = &layout.units()[channel];
+            let gap = if unit.is_empty() { "" } else { " " };
+            format!("{} {}{gap}{unit}", layout.names()[channel], round(*value))
+        })
+        .collect();
+    words.join(", ")
+}
+
+fn round(value: f32) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
