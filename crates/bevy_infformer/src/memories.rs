@@ -57,9 +57,11 @@ impl Memories {
         self.runtime_mut(slot)?.request_view(slot.agent, request)
     }
 
-    /// The latest look at an agent, if one has come.
+    /// The latest look at an agent, if one has come. Works between ticks and while the game is paused.
     pub fn take_view(&mut self, slot: &MemorySlot) -> Option<Result<Box<MemoryView>, Error>> {
-        self.kinds.get_mut(&slot.memory)?.runtime.take_view(slot.agent)
+        let runtime = &mut self.kinds.get_mut(&slot.memory)?.runtime;
+        runtime.poll_views();
+        runtime.take_view(slot.agent)
     }
 
     /// An agent's memory as bytes, for a saved game. Waits for the worker.
@@ -212,6 +214,7 @@ pub(crate) fn receive(
             // The agent may be gone, or another may have its slot, since this reply was on its way.
             if let Ok((slot, mut recall)) = agents.get_mut(entity)
                 && slot.agent == step.agent
+                && (!step.queries.is_empty() || step.outcome.is_err() || recall.error.is_some())
             {
                 recall.take(step, late);
             }

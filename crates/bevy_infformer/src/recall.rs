@@ -34,7 +34,7 @@ impl Questions {
     }
 }
 
-/// The answers to the latest questions.
+/// The answers to the latest questions; a tick without questions leaves them as they are. Changed when answers come.
 #[derive(Component, Reflect, Debug, Default)]
 #[reflect(Component, Debug, Default)]
 #[component(clone_behavior = Ignore)]
@@ -85,6 +85,7 @@ impl Recall {
     /// Takes over what came of a step; buffers are exchanged, not copied.
     pub(crate) fn take(&mut self, step: &mut AgentStep, late: u64) {
         match &step.outcome {
+            Ok(()) if step.queries.is_empty() => self.error = None,
             Ok(()) => {
                 (self.tick, self.late, self.error) = (step.tick, late, None);
                 std::mem::swap(&mut self.answers, &mut step.answers);

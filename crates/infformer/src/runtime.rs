@@ -360,6 +360,9 @@ impl Runtime {
 
     fn report(&mut self, number: usize, message: String) {
         self.lanes[number].failed = true;
+        if matches!(self.lanes[number].place, Place::Dead) {
+            self.lanes[number].in_flight = 0;
+        }
         self.diagnostics.failures += 1;
         self.failures.push(message);
     }
@@ -415,6 +418,24 @@ impl Runtime {
         self.check(agent)?;
         self.control(agent, |local| Control::View(local, request));
         Ok(())
+    }
+
+    /// Moves requests for looks and their results between ticks, for a game that is paused. The replies to a tick wait
+    /// for `receive`. Never waits.
+    pub fn poll_views(&mut self) {
+        for number in 0..self.lanes.len() {
+            let lane = &mut self.lanes[number];
+            if lane.outgoing.steps.is_empty() {
+                lane.send(self.submission, self.config.batches);
+            }
+            // A worker that is gone shows at the next `receive`.
+            while let Ok(Some(reply)) = self.lanes[number].next(false) {
+                self.lanes[number].arrived.push_back(reply);
+            }
+            let mut arrived = std::mem::take(&mut self.lanes[number].arrived);
+            arrived.iter_mut().for_each(|reply| self.settle(number, reply));
+            self.lanes[number].arrived = arrived;
+        }
     }
 
     /// The latest look at an agent, if one has come since the last call.
@@ -533,7 +554,8 @@ impl Lane {
         let reply = match &self.place {
             Place::Thread { receiver, .. } if wait => receiver.recv().map_err(|_| TryRecvError::Disconnected),
             Place::Thread { receiver, .. } => receiver.try_recv(),
-            Place::Here(_) | Place::Dead => Err(TryRecvError::Empty),
+            Place::Here(_) => Err(TryRecvError::Empty),
+            Place::Dead => Err(TryRecvError::Disconnected),
         };
         match reply {
             Ok(reply) => {
@@ -543,7 +565,6 @@ impl Lane {
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => {
                 self.place.stop();
-                self.in_flight = 0;
                 Err("its thread ended".into())
             }
         }
