@@ -1,6 +1,8 @@
 //! Keys and mouse: pan, zoom, pause, step, speed.
 
 use crate::game::GameWorld;
+use crate::scene::kind_colour;
+use crate::world::KINDS;
 use bevy::app::FixedMain;
 use bevy::input::mouse::{AccumulatedMouseMotion, AccumulatedMouseScroll, MouseScrollUnit};
 use bevy::prelude::*;
@@ -35,6 +37,13 @@ fn help(mut contexts: EguiContexts, world: Res<GameWorld>, time: Res<Time<Virtua
         let pace = if time.is_paused() { "paused".into() } else { format!("{} x", time.relative_speed()) };
         ui.label(egui::RichText::new(format!("meals {}   {pace}", meals.join(" / "))).strong());
         ui.label(egui::RichText::new(HELP).small());
+        ui.horizontal(|ui| {
+            ui.label("small: bare   a forager has the colour of what it craves:");
+            for (kind, name) in KINDS.iter().enumerate() {
+                let [red, green, blue, _] = kind_colour(kind).to_srgba().to_u8_array();
+                ui.colored_label(egui::Color32::from_rgb(red, green, blue), *name);
+            }
+        });
     });
     Ok(())
 }

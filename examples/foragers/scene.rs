@@ -2,7 +2,7 @@
 
 use crate::game::{ForagerIndex, GameWorld};
 use crate::sighting;
-use crate::world::{KINDS, TICKS_A_SECOND};
+use crate::world::{Bush, KINDS, TICKS_A_SECOND, newest_of_each_place};
 use bevy::prelude::*;
 use bevy_egui::PrimaryEguiContext;
 use bevy_infformer::Recall;
@@ -28,7 +28,8 @@ const SCALE: f32 = 0.32;
 /// Points of the screen under the panel at the start.
 const PANEL: f32 = 420.0;
 
-fn kind_colour(kind: usize) -> Color {
+/// The colour of a kind of bush, and of a forager that craves it.
+pub fn kind_colour(kind: usize) -> Color {
     Color::hsl(360.0 * kind as f32 / KINDS.len() as f32, 0.75, 0.6)
 }
 
@@ -49,16 +50,10 @@ fn spawn_bushes(
     commands.spawn((ground, Transform::from_translation(Vec2::splat(world.0.rules.side / 2.0).extend(-1.0))));
     let bush = meshes.add(Circle::new(2.4));
     let colours: Vec<_> = (0..KINDS.len()).map(|kind| materials.add(kind_colour(kind))).collect();
-    for (at, Bush { place, kind }) in world.0.bushes.iter().map(|b| Bush { place: b.place, kind: b.kind }).enumerate() {
-        let look = (Mesh2d(bush.clone()), MeshMaterial2d(colours[kind].clone()));
+    for (at, Bush { place, kind, .. }) in world.0.bushes.iter().enumerate() {
+        let look = (Mesh2d(bush.clone()), MeshMaterial2d(colours[*kind].clone()));
         commands.spawn((BushIndex(at), look, Transform::from_translation(place.extend(0.0))));
     }
-}
-
-/// Where a bush stands, and of what kind it is.
-struct Bush {
-    place: Vec2,
-    kind: usize,
 }
 
 /// Gives each new forager a body.
@@ -122,7 +117,7 @@ fn show_memories(
     let mut remembered = vec![];
     sighting::remembered(answer, &mut remembered);
     let elapsed = world.0.tick.saturating_sub(recall.tick) as f32 / TICKS_A_SECOND;
-    for memory in remembered.iter().filter(|memory| memory.confidence > 0.05) {
+    for memory in newest_of_each_place(&remembered) {
         let colour = kind_colour(kind).with_alpha(memory.confidence);
         gizmos.line_2d(place, memory.place, colour);
         gizmos.circle_2d(memory.place, 4.0, colour);

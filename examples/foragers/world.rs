@@ -86,6 +86,16 @@ pub struct Remembered {
     pub confidence: f32,
 }
 
+/// The memories that are sure enough to act on, of each place the newest.
+pub fn newest_of_each_place(remembered: &[Remembered]) -> impl Iterator<Item = &Remembered> {
+    let sure = |memory: &&Remembered| memory.confidence >= LEAST_CONFIDENCE;
+    let outdated = move |memory: &Remembered| {
+        let newer = |other: &Remembered| other.age < memory.age && other.place.distance(memory.place) < SAME_PLACE;
+        remembered.iter().filter(sure).any(newer)
+    };
+    remembered.iter().filter(sure).filter(move |memory| !outdated(memory))
+}
+
 /// A forager.
 #[derive(Debug, Clone)]
 pub struct Forager {
@@ -238,10 +248,6 @@ impl World {
         let me = &mut self.foragers[forager];
         let recent = |since: u64| (tick - since) as f32 / TICKS_A_SECOND < DISAPPOINTED;
         me.disappointments.retain(|(_, since)| recent(*since));
-        let newest_of_its_place = |candidate: &Remembered| {
-            let younger = |other: &&Remembered| other.age < candidate.age && other.place.distance(candidate.place) < SAME_PLACE;
-            !remembered.iter().any(|other| other.confidence >= LEAST_CONFIDENCE && younger(&other))
-        };
         let disappointing = |place: Vec2| me.disappointments.iter().any(|(known, _)| known.distance(place) < SAME_PLACE);
         let worth = |candidate: &Remembered| {
             // What was seen holds for about the time that a bush needs to ripen; then the average does.
@@ -250,10 +256,9 @@ impl World {
             let walk = candidate.place.distance(me.place) / rules.speed;
             candidate.confidence * ripe / (walk + 5.0)
         };
-        let candidates = remembered.iter().filter(|candidate| candidate.confidence >= LEAST_CONFIDENCE);
-        let candidates = candidates.filter(|candidate| newest_of_its_place(candidate) && !disappointing(candidate.place));
-        // Just seen bare: nothing to be had there now.
-        let candidates = candidates.filter(|candidate| candidate.ripe > 0.5 || candidate.age > 0.25 * rules.ripening);
+        let candidates = newest_of_each_place(remembered).filter(|candidate| !disappointing(candidate.place));
+        // A bush seen bare is worth another look after the time that it needs.
+        let candidates = candidates.filter(|candidate| candidate.ripe > 0.5 || candidate.age > rules.ripening);
         let best = candidates.max_by(|a, b| worth(a).total_cmp(&worth(b))).map(|candidate| candidate.place);
         if let Some(place) = best {
             me.goal = Goal::Remembered(place);
