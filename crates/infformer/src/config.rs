@@ -36,7 +36,8 @@ pub struct MemoryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecallConfig {
-    /// β: how sharply a moment's weight falls with its squared distance to the query, counted in scales.
+    /// β: how sharply a moment's weight falls with its squared distance to the query, counted in scales. At 16, one
+    /// moment just as asked outweighs a million moments that are one scale off.
     pub sharpness: f32,
     /// The shape of the density.
     pub density: Density,
@@ -48,7 +49,7 @@ pub struct RecallConfig {
 
 impl Default for RecallConfig {
     fn default() -> Self {
-        Self { sharpness: 8.0, density: Density::Gibbs, measure: Measure::default(), peaks: 8 }
+        Self { sharpness: 16.0, density: Density::Gibbs, measure: Measure::default(), peaks: 8 }
     }
 }
 

@@ -149,7 +149,7 @@ struct PeakSummary {
 pub struct Peak<'a> {
     /// Age in ticks.
     pub age: f32,
-    /// Mass of the density around the peak.
+    /// Mass of the density in the moments of the peak: those at least half as similar to the query as its best.
     pub weight: f32,
     /// exp(−β·squared distance) at the peak.
     pub confidence: f32,

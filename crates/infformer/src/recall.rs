@@ -11,6 +11,8 @@ use crate::query::{Answer, AnswerDetail, DensityCell, Query};
 
 /// Two neighbouring maxima are two peaks when the valley between them is below this share of each.
 const VALLEY: f64 = 0.5;
+/// Moments of at least this share of a peak's similarity are of the peak.
+const NEAR: f64 = 0.5;
 
 /// Work space of recall, re-used from one query to the next.
 #[derive(Debug, Default)]
@@ -95,9 +97,8 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     find_peaks(similarity, mass, config.peaks, peaks);
     for peak in peaks.iter() {
         let range = peak.start..peak.end;
-        let near = |&cell: &usize| similarity[cell] >= 0.5 * peak.height;
-        let near_mass: f32 = range.clone().filter(near).map(|cell| mass[cell]).sum();
-        let share = |cell: usize| if near_mass > 0.0 { mass[cell] / near_mass } else { 0.0 };
+        let near = |&cell: &usize| similarity[cell] >= NEAR * peak.height;
+        let share = |cell: usize| if peak.mass > 0.0 { mass[cell] / peak.mass } else { 0.0 };
         let age: f64 = range.clone().filter(near).map(|cell| cells.cells[cell].age() * f64::from(share(cell))).sum();
         let value = answer.add_peak((age + late) as f32, peak.mass, (best * peak.height) as f32);
         cells.add_expected(agent, range.filter(near).map(|cell| (cell, share(cell))), value);
@@ -146,11 +147,13 @@ fn weigh(cells: &Cells, similarity: &[f64], coordinate: impl Fn(f64) -> f64, den
     }
 }
 
-/// Splits the cells into basins around the maxima of `similarity` and keeps the `most` heaviest, heaviest first.
+/// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,
+/// heaviest first.
 fn find_peaks(similarity: &[f64], mass: &[f32], most: usize, peaks: &mut Vec<PeakRange>) {
     peaks.clear();
     let mut keep = |start: usize, end: usize, height: f64| {
-        let peak = PeakRange { start, end, height, mass: mass[start..end].iter().sum() };
+        let near = |cell: &usize| similarity[*cell] >= NEAR * height;
+        let peak = PeakRange { start, end, height, mass: (start..end).filter(near).map(|cell| mass[cell]).sum() };
         let place = peaks.partition_point(|kept| kept.mass >= peak.mass);
         if place < most {
             peaks.truncate(most - 1);

@@ -1,0 +1,47 @@
+//! After warm-up, a tick of one agent allocates nothing that grows with its history.
+
+mod agents;
+
+use agents::{every_policy, noise};
+use infformer::{Device, Query, Runtime, RuntimeConfig, RuntimeMode};
+
+#[test]
+fn a_tick_allocates_nothing_that_grows() {
+    for mut config in every_policy(2) {
+        config.short_term = 4;
+        let name = config.forgetting.name();
+        let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..RuntimeConfig::default() };
+        let mut runtime = Runtime::new(&config, runtime, &Device::Cpu).unwrap();
+        let agent = runtime.spawn();
+        let mut queue = runtime.observation_queue();
+        let query = [Query::from_masked(&[Some(0.2), None])];
+        let mut tick = 0_u64;
+        let mut ticks = |count: u64| {
+            let info = allocation_counter::measure(|| {
+                for _ in 0..count {
+                    runtime.receive(|step, _| assert!(step.outcome.is_ok()));
+                    queue.push(tick, &[noise(tick as usize), 1.0]).unwrap();
+                    runtime.submit(agent, tick, &mut queue, &query).unwrap();
+                    runtime.flush();
+                    tick += 1;
+                }
+            });
+            (info.count_total, info.bytes_current)
+        };
+        ticks(2_000);
+        let (young, young_kept) = ticks(640);
+        ticks(20_000);
+        let (old, old_kept) = ticks(640);
+        println!("{name}: {young} allocations in 640 young ticks, {old} in 640 old ones; kept {young_kept}, {old_kept} bytes");
+        // The tensor library allocates once for each batch that it writes, whatever the history and the batch.
+        // `Sticky` makes its sample places, `Uniform` its matrices at every write; its cache of them is bounded.
+        let allowed = if name == "Uniform" { 2 * young } else { young };
+        assert!(old <= allowed, "{name}: {old} allocations in 640 ticks");
+        if matches!(name, "Adaptive" | "PowerLaw" | "Geometric") {
+            assert!(old <= 640 / config.chunk as u64, "{name}: {old} allocations in 640 ticks");
+        }
+        if !matches!(name, "Uniform") {
+            assert_eq!(old_kept, 0, "{name} keeps memory");
+        }
+    }
+}
