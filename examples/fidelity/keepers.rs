@@ -37,7 +37,13 @@ impl KeeperKind {
             ),
             KeeperKind::Policy(
                 "Sticky over Geometric",
-                Forgetting::Sticky { tau: 0.75, basis: widths(), fit: fit(2 * capacity), bins: 128, placement: Default::default() },
+                Forgetting::Sticky {
+                    tau: 0.75,
+                    basis: widths(),
+                    fit: fit(2 * capacity),
+                    bins: 128,
+                    placement: Default::default(),
+                },
             ),
             KeeperKind::Policy("PowerLaw, cosine", MemoryConfig::trajectory(vec![]).forgetting),
             KeeperKind::Policy("Uniform, Legendre", Forgetting::Uniform),
@@ -168,7 +174,8 @@ impl ExponentialBank {
         let cells = 4 * capacity;
         let edges: Vec<f64> = (0..=cells).map(|i| spaced(i, cells + 1) - 1.0).collect();
         // Share of a cell in an average: the sum of (1 − keep)·keepᵃ over its ages.
-        let response = DMatrix::from_fn(capacity, cells, |i, cell| keeps[i].powf(edges[cell]) - keeps[i].powf(edges[cell + 1]));
+        let response =
+            DMatrix::from_fn(capacity, cells, |i, cell| keeps[i].powf(edges[cell]) - keeps[i].powf(edges[cell + 1]));
         let mut normal = &response * response.transpose();
         (0..capacity).for_each(|i| normal[(i, i)] += 1e-4);
         let decode = normal.cholesky().map(|solver| solver.solve(&response).transpose()).unwrap_or_default();

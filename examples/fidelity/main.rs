@@ -60,7 +60,8 @@ struct Report {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let cells = arguments.capacities.len() * KeeperKind::all(64).len() * (Stream::ALL.len() + 1);
-    let bar = ProgressBar::new(cells as u64).with_style(ProgressStyle::with_template("{bar:32} {pos}/{len} {eta} {msg}")?);
+    let bar =
+        ProgressBar::new(cells as u64).with_style(ProgressStyle::with_template("{bar:32} {pos}/{len} {eta} {msg}")?);
     let mut report = Report { steps: arguments.steps, seeds: arguments.seeds, rows: vec![], rounding: vec![] };
     for &capacity in &arguments.capacities {
         for keeper in &KeeperKind::all(capacity) {
@@ -102,7 +103,9 @@ fn middle(capacities: &[usize]) -> usize {
 fn print_half_ages(report: &Report) {
     let Report { steps, seeds, .. } = report;
     println!("H50: age in steps at which the squared error, over the variance, first crosses one half.");
-    println!("{seeds} streams of {steps} steps x {CHANNELS} channels in one group; N floats a channel. >= : never crossed.\n");
+    println!(
+        "{seeds} streams of {steps} steps x {CHANNELS} channels in one group; N floats a channel. >= : never crossed.\n"
+    );
     println!("| N | memory | smooth | multi | piece | newest 16 on smooth, signal alone |");
     println!("|---|---|---|---|---|---|");
     for row in &report.rows {
@@ -128,7 +131,9 @@ fn print_retrieval(report: &Report) {
 }
 
 fn print_rounding(report: &mut Report, steps: usize) -> Result<(), Box<dyn Error>> {
-    println!("\nf32 against f64 after {steps} observations of smooth, N = 64: norm of the difference over norm of the signal.\n");
+    println!(
+        "\nf32 against f64 after {steps} observations of smooth, N = 64: norm of the difference over norm of the signal.\n"
+    );
     let bar = ProgressBar::new(steps as u64);
     for keeper in &KeeperKind::all(64) {
         let KeeperKind::Policy(name, forgetting) = keeper else { continue };

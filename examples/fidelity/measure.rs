@@ -98,10 +98,13 @@ pub fn retrieval(kind: &KeeperKind, capacity: usize, steps: usize, seeds: u64) -
             seen = until;
             for (start, key) in &stream.events {
                 let Some(age) = (seen - 1).checked_sub(start + EVENT_STEPS / 2) else { continue };
-                let Some(range) = RETRIEVAL_AGES.iter().position(|(from, to)| (*from..*to).contains(&age)) else { continue };
+                let Some(range) = RETRIEVAL_AGES.iter().position(|(from, to)| (*from..*to).contains(&age)) else {
+                    continue;
+                };
                 let found = keeper.recall(age)?.unwrap_or_else(|| vec![0.0; EVENT_WIDTH]);
                 let likeness = |key: &Vec<f32>| key.iter().zip(&found).map(|(key, found)| key * found).sum::<f32>();
-                let nearest = (0..stream.keys.len()).max_by(|a, b| likeness(&stream.keys[*a]).total_cmp(&likeness(&stream.keys[*b])));
+                let nearest = (0..stream.keys.len())
+                    .max_by(|a, b| likeness(&stream.keys[*a]).total_cmp(&likeness(&stream.keys[*b])));
                 // A memory that holds nothing gives zeros: that is no answer.
                 let answered = found.iter().any(|value| *value != 0.0);
                 hits[range] += if answered && nearest == Some(*key) { 1.0 } else { 0.0 };
@@ -114,7 +117,12 @@ pub fn retrieval(kind: &KeeperKind, capacity: usize, steps: usize, seeds: u64) -
 
 /// After `steps` observations of `smooth`: the f32 engine's signal against the same recursion in f64, as the norm of
 /// the difference over the norm of the signal. `None` for a policy that is not linear.
-pub fn rounding(forgetting: &Forgetting, capacity: usize, steps: usize, tick: &mut dyn FnMut(usize)) -> Result<Option<f64>, Error> {
+pub fn rounding(
+    forgetting: &Forgetting,
+    capacity: usize,
+    steps: usize,
+    tick: &mut dyn FnMut(usize),
+) -> Result<Option<f64>, Error> {
     let config = config(forgetting, capacity, 1);
     let Some(mut exact) = LinearMemory::new(&config)? else { return Ok(None) };
     let mut engine = Engine::new(&config, &Device::Cpu)?;

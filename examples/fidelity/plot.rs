@@ -30,7 +30,11 @@ pub fn draw(path: &Path, rows: &[&Row]) -> Result<(), Box<dyn Error>> {
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
         if panel == 0 {
-            chart.configure_series_labels().background_style(WHITE.mix(0.8)).position(SeriesLabelPosition::UpperLeft).draw()?;
+            chart
+                .configure_series_labels()
+                .background_style(WHITE.mix(0.8))
+                .position(SeriesLabelPosition::UpperLeft)
+                .draw()?;
         }
     }
     root.present()?;

@@ -63,7 +63,11 @@ fn drag(
 }
 
 /// Zooms at the pointer.
-fn zoom(camera: Single<CameraView, With<Camera2d>>, window: Single<&Window, With<PrimaryWindow>>, scroll: Res<AccumulatedMouseScroll>) {
+fn zoom(
+    camera: Single<CameraView, With<Camera2d>>,
+    window: Single<&Window, With<PrimaryWindow>>,
+    scroll: Res<AccumulatedMouseScroll>,
+) {
     let (camera, global, mut transform, mut projection) = camera.into_inner();
     let Projection::Orthographic(projection) = &mut *projection else { return };
     let lines = match scroll.unit {
@@ -78,7 +82,11 @@ fn zoom(camera: Single<CameraView, With<Camera2d>>, window: Single<&Window, With
     projection.scale = scale;
 }
 
-fn pan(mut camera: Single<(&mut Transform, &Projection), With<Camera2d>>, keys: Res<ButtonInput<KeyCode>>, time: Res<Time<Real>>) {
+fn pan(
+    mut camera: Single<(&mut Transform, &Projection), With<Camera2d>>,
+    keys: Res<ButtonInput<KeyCode>>,
+    time: Res<Time<Real>>,
+) {
     let Projection::Orthographic(projection) = camera.1 else { return };
     let distance = 400.0 * projection.scale * time.delta_secs();
     let directions = [

@@ -6,7 +6,9 @@ use crate::{controls, scene};
 use bevy::prelude::*;
 use bevy_egui::EguiGlobalSettings;
 use bevy_infformer::infformer::MemoryConfig;
-use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observations, Questions, Recall};
+use bevy_infformer::{
+    InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observations, Questions, Recall,
+};
 use bevy_infformer_inspector::MemoryInspectorPlugin;
 
 /// The world, in the game.

@@ -51,7 +51,9 @@ fn main() -> AppExit {
     }
     if let Some(path) = arguments.screenshot {
         if !display::has_gpu() {
-            eprintln!("a picture needs a Vulkan driver; a software one will do (Debian: libvulkan1 mesa-vulkan-drivers)");
+            eprintln!(
+                "a picture needs a Vulkan driver; a software one will do (Debian: libvulkan1 mesa-vulkan-drivers)"
+            );
             return AppExit::error();
         }
         return picture::render(path, arguments.ticks);

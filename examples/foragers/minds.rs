@@ -26,8 +26,14 @@ pub enum MindKind {
 
 impl MindKind {
     /// All, in the order of the table.
-    pub const ALL: [MindKind; 6] =
-        [MindKind::Nothing, MindKind::Ring, MindKind::ChangeRing, MindKind::Trajectory, MindKind::Events, MindKind::Oracle];
+    pub const ALL: [MindKind; 6] = [
+        MindKind::Nothing,
+        MindKind::Ring,
+        MindKind::ChangeRing,
+        MindKind::Trajectory,
+        MindKind::Events,
+        MindKind::Oracle,
+    ];
 
     /// The name in tables.
     pub fn name(self) -> &'static str {
@@ -58,7 +64,9 @@ impl MindKind {
         Ok(match self {
             MindKind::Nothing => Some(0),
             MindKind::Ring | MindKind::ChangeRing => Some(bytes_of_events()? / BYTES_A_SIGHTING * BYTES_A_SIGHTING),
-            MindKind::Trajectory => Some(Engine::new(&sighting::memory(MemoryConfig::trajectory), &Device::Cpu)?.bytes_per_agent()),
+            MindKind::Trajectory => {
+                Some(Engine::new(&sighting::memory(MemoryConfig::trajectory), &Device::Cpu)?.bytes_per_agent())
+            }
             MindKind::Events => Some(bytes_of_events()?),
             MindKind::Oracle => None,
         })

@@ -5,9 +5,9 @@ use crate::game::{ForagerIndex, Foragers, GameWorld};
 use bevy::app::ScheduleRunnerPlugin;
 use bevy::camera::RenderTarget;
 use bevy::prelude::*;
+use bevy::render::RenderPlugin;
 use bevy::render::render_resource::TextureFormat;
 use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk};
-use bevy::render::RenderPlugin;
 use bevy::time::TimeUpdateStrategy;
 use bevy::window::ExitCondition;
 use bevy::winit::WinitPlugin;
@@ -60,7 +60,12 @@ pub fn render(path: PathBuf, ticks: u64) -> AppExit {
 }
 
 /// Turns the camera from the window to an image.
-fn aim(camera: Single<Entity, With<Camera2d>>, mut images: ResMut<Assets<Image>>, mut shot: ResMut<Shot>, mut commands: Commands) {
+fn aim(
+    camera: Single<Entity, With<Camera2d>>,
+    mut images: ResMut<Assets<Image>>,
+    mut shot: ResMut<Shot>,
+    mut commands: Commands,
+) {
     shot.target = images.add(Image::new_target_texture(1280, 800, TextureFormat::Rgba8UnormSrgb, None));
     commands.entity(*camera).insert(RenderTarget::Image(shot.target.clone().into()));
 }
@@ -87,13 +92,11 @@ fn live(world: &mut World) {
             }
         }
         Stage::Settling(0) => {
-            world
-                .commands()
-                .spawn(Screenshot::image(target))
-                .observe(save_to_disk(path))
-                .observe(|_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
+            world.commands().spawn(Screenshot::image(target)).observe(save_to_disk(path)).observe(
+                |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
                     exit.write(AppExit::Success);
-                });
+                },
+            );
             Stage::Taken
         }
         Stage::Settling(left) => Stage::Settling(left - 1),
@@ -107,8 +110,11 @@ fn craving_forager(world: &mut World) -> Option<Entity> {
     let mut foragers = world.query::<(Entity, &ForagerIndex, &Recall)>();
     let game = world.resource::<GameWorld>();
     let fresh = |recall: &Recall| recall.tick + 5 >= game.0.tick && recall.confidence() > 0.5;
-    let peaks = |recall: &Recall| recall.answer().map_or(0, |answer| answer.peaks().filter(|peak| peak.confidence > 0.3).count());
+    let peaks = |recall: &Recall| {
+        recall.answer().map_or(0, |answer| answer.peaks().filter(|peak| peak.confidence > 0.3).count())
+    };
     let craving = |forager: &ForagerIndex| game.0.foragers[forager.0].craving.is_some();
-    let found = foragers.iter(world).find(|(_, forager, recall)| craving(forager) && fresh(recall) && peaks(recall) >= 4);
+    let found =
+        foragers.iter(world).find(|(_, forager, recall)| craving(forager) && fresh(recall) && peaks(recall) >= 4);
     found.map(|(entity, ..)| entity)
 }

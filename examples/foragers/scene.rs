@@ -108,7 +108,8 @@ fn show_memories(
     foragers: Query<(&ForagerIndex, &Transform, &Recall)>,
     mut gizmos: Gizmos,
 ) {
-    let Some((&ForagerIndex(at), transform, recall)) = inspector.selected.and_then(|entity| foragers.get(entity).ok()) else {
+    let Some((&ForagerIndex(at), transform, recall)) = inspector.selected.and_then(|entity| foragers.get(entity).ok())
+    else {
         return;
     };
     let place = transform.translation.truncate();

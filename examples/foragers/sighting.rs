@@ -10,7 +10,11 @@ const FIRST_KIND: usize = 3;
 
 impl Observe for Sighting {
     fn groups() -> Vec<ChannelGroup> {
-        let channel = |name: &str, unit: &str, scale: f32| Channel { name: name.into(), unit: unit.into(), scale: Scale::Given(scale) };
+        let channel = |name: &str, unit: &str, scale: f32| Channel {
+            name: name.into(),
+            unit: unit.into(),
+            scale: Scale::Given(scale),
+        };
         let mut channels = vec![channel("x", "m", 5.0), channel("y", "m", 5.0), channel("ripe", "", 1.0)];
         channels.extend(KINDS.iter().map(|kind| channel(kind, "", 1.0)));
         // What, where and in which state: they change together, when another bush comes into sight.

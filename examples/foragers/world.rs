@@ -163,7 +163,8 @@ impl World {
             let goal = Goal::Wander(world.somewhere());
             let next_craving = world.exponential(rules.content);
             let disappointments = vec![];
-            let forager = Forager { place, before: place, craving: None, meals: 0, goal, next_craving, disappointments };
+            let forager =
+                Forager { place, before: place, craving: None, meals: 0, goal, next_craving, disappointments };
             world.foragers.push(forager);
         }
         world
@@ -224,7 +225,8 @@ impl World {
     fn ripe_in_sight(&self, forager: usize, kind: usize) -> Option<usize> {
         let place = self.foragers[forager].place;
         let wanted = self.bushes.iter().enumerate().filter(|(_, bush)| bush.kind == kind && self.is_ripe(bush));
-        let seen = wanted.map(|(at, bush)| (at, bush.place.distance(place))).filter(|(_, far)| *far <= self.rules.sight);
+        let seen =
+            wanted.map(|(at, bush)| (at, bush.place.distance(place))).filter(|(_, far)| *far <= self.rules.sight);
         seen.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
     }
 
@@ -248,7 +250,8 @@ impl World {
         let me = &mut self.foragers[forager];
         let recent = |since: u64| (tick - since) as f32 / TICKS_A_SECOND < DISAPPOINTED;
         me.disappointments.retain(|(_, since)| recent(*since));
-        let disappointing = |place: Vec2| me.disappointments.iter().any(|(known, _)| known.distance(place) < SAME_PLACE);
+        let disappointing =
+            |place: Vec2| me.disappointments.iter().any(|(known, _)| known.distance(place) < SAME_PLACE);
         let worth = |candidate: &Remembered| {
             // What was seen holds for about the time that a bush needs to ripen; then the average does.
             let still = (-candidate.age / rules.ripening).exp();

@@ -40,7 +40,12 @@ impl AssetLoader for MemoryLoader {
     type Settings = ();
     type Error = MemoryLoaderError;
 
-    async fn load(&self, reader: &mut dyn Reader, _: &(), context: &mut LoadContext<'_>) -> Result<MemoryAsset, MemoryLoaderError> {
+    async fn load(
+        &self,
+        reader: &mut dyn Reader,
+        _: &(),
+        context: &mut LoadContext<'_>,
+    ) -> Result<MemoryAsset, MemoryLoaderError> {
         let path = context.path().to_string();
         let mut bytes = vec![];
         match reader.read_to_end(&mut bytes).await {

@@ -89,7 +89,12 @@ impl Memories {
         self.kinds.get_mut(&slot.memory).map(|kind| &mut kind.runtime).ok_or_else(unknown)
     }
 
-    fn attach(&mut self, id: AssetId<MemoryAsset>, asset: &MemoryAsset, entity: Entity) -> Result<(AgentId, &Runtime), Error> {
+    fn attach(
+        &mut self,
+        id: AssetId<MemoryAsset>,
+        asset: &MemoryAsset,
+        entity: Entity,
+    ) -> Result<(AgentId, &Runtime), Error> {
         if !self.kinds.contains_key(&id) {
             let runtime = Runtime::new(&asset.0, self.config, &self.device)?;
             self.kinds.insert(id, Kind { runtime, entities: vec![] });
@@ -113,6 +118,7 @@ impl Memories {
 
 /// Gives a memory to every agent whose asset is loaded and that has none yet.
 pub(crate) fn attach_agents(
+    tick: Res<MemoryTick>,
     mut memories: ResMut<Memories>,
     assets: Res<Assets<MemoryAsset>>,
     mut agents: Query<(Entity, &MemoryAgent, &mut Observations), Without<MemorySlot>>,
@@ -124,7 +130,7 @@ pub(crate) fn attach_agents(
         let Some(asset) = assets.get(memory) else { continue };
         match memories.attach(memory, asset, entity) {
             Ok((agent, runtime)) => {
-                observations.queue = Some(runtime.observation_queue());
+                (observations.tick, observations.queue) = (tick.0, Some(runtime.observation_queue()));
                 commands.entity(entity).insert(MemorySlot { memory, agent });
             }
             Err(error) => {
@@ -183,11 +189,13 @@ pub(crate) fn reload_memories(
         for (mut slot, mut observations) in agents.iter_mut().filter(|(slot, _)| slot.memory == id) {
             let Some(&entity) = old.entities.get(slot.agent.slot()) else { continue };
             let saved = old.runtime.save(slot.agent);
-            let carried = memories.attach(id, asset, entity).map(|(agent, runtime)| (agent, runtime.observation_queue()));
+            let carried =
+                memories.attach(id, asset, entity).map(|(agent, runtime)| (agent, runtime.observation_queue()));
             let (agent, queue) = match carried {
                 Ok(attached) => attached,
                 Err(error) => {
-                    failures.write(MemoryFailure { message: format!("the new memory configuration is refused: {error}") });
+                    failures
+                        .write(MemoryFailure { message: format!("the new memory configuration is refused: {error}") });
                     memories.kinds.insert(id, old);
                     return;
                 }
@@ -223,13 +231,6 @@ pub(crate) fn receive(
     }
 }
 
-/// Tells every agent the tick.
-pub(crate) fn begin_tick(tick: Res<MemoryTick>, mut agents: Query<&mut Observations>) {
-    for mut observations in &mut agents {
-        observations.tick = tick.0;
-    }
-}
-
 /// Sends what was seen and asked, and ends the tick.
 pub(crate) fn submit(
     mut tick: ResMut<MemoryTick>,
@@ -237,12 +238,15 @@ pub(crate) fn submit(
     mut agents: Query<(&MemorySlot, &mut Observations, &Questions, &mut Recall)>,
 ) {
     for (slot, mut observations, questions, mut recall) in &mut agents {
+        // What is pushed from now on, between the ticks too, belongs to the next.
+        observations.tick = tick.0 + 1;
         let Some(queue) = &mut observations.queue else { continue };
         let queries = questions.queries();
         if queue.is_empty() && queries.is_empty() {
             continue;
         }
-        let submitted = memories.runtime_mut(slot).and_then(|runtime| runtime.submit(slot.agent, tick.0, queue, queries));
+        let submitted =
+            memories.runtime_mut(slot).and_then(|runtime| runtime.submit(slot.agent, tick.0, queue, queries));
         if let Err(error) = submitted {
             recall.refuse(&error);
         }

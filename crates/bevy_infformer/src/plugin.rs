@@ -72,7 +72,7 @@ impl Plugin for InfformerPlugin {
         .add_systems(
             self.schedule,
             (
-                (memories::reload_memories, memories::attach_agents, memories::receive, memories::begin_tick)
+                (memories::reload_memories, memories::attach_agents, memories::receive)
                     .chain()
                     .in_set(MemorySystems::Recall),
                 (memories::submit, crate::diagnostics::measure).chain().in_set(MemorySystems::Submit),

@@ -16,7 +16,13 @@ pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &Chan
     let strip = egui::Rect::from_min_max(egui::pos2(area.left() + NAMES, area.top()), area.max);
     let painter = ui.painter();
     let name = egui::pos2(area.left(), area.center().y);
-    painter.text(name, egui::Align2::LEFT_CENTER, "p(age)", egui::FontId::proportional(11.0), ui.visuals().text_color());
+    painter.text(
+        name,
+        egui::Align2::LEFT_CENTER,
+        "p(age)",
+        egui::FontId::proportional(11.0),
+        ui.visuals().text_color(),
+    );
     painter.rect_filled(strip, 0.0, egui::Color32::from_gray(24));
 
     // The mass in each column of points, so that neither thin cells nor wide ones are overdrawn.
@@ -27,13 +33,18 @@ pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &Chan
         let to = position(view, cell.older).clamp(0.0, 1.0) * columns as f32;
         let (first, last) = (from as usize, (to.ceil() as usize).max(from as usize + 1));
         let share = cell.mass / (last - first) as f32;
-        mass[first.min(columns - 1)..last.min(columns).max(first.min(columns - 1) + 1)].iter_mut().for_each(|m| *m += share);
+        mass[first.min(columns - 1)..last.min(columns).max(first.min(columns - 1) + 1)]
+            .iter_mut()
+            .for_each(|m| *m += share);
     }
     let greatest = mass.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     for (column, mass) in mass.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {
         let x = strip.left() + column as f32 + 0.5;
         let top = strip.bottom() - (HEIGHT - 4.0) * mass / greatest;
-        painter.line_segment([egui::pos2(x, strip.bottom()), egui::pos2(x, top)], (1.0, egui::Color32::from_rgb(250, 170, 50)));
+        painter.line_segment(
+            [egui::pos2(x, strip.bottom()), egui::pos2(x, top)],
+            (1.0, egui::Color32::from_rgb(250, 170, 50)),
+        );
     }
     for peak in answer.peaks().take(TOLD) {
         let x = strip.left() + strip.width() * position(view, peak.age).clamp(0.0, 1.0);

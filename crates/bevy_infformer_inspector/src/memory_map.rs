@@ -53,7 +53,13 @@ pub fn show(ui: &mut egui::Ui, map: &mut MemoryMap, view: &MemoryView, layout: &
     response.widget_info(|| egui::WidgetInfo::labeled(egui::WidgetType::Image, true, "memory map"));
     for (channel, name) in layout.names().iter().enumerate() {
         let at = egui::pos2(area.left(), area.top() + ROW * (channel as f32 + 0.5));
-        ui.painter().text(at, egui::Align2::LEFT_CENTER, name, egui::FontId::proportional(11.0), ui.visuals().text_color());
+        ui.painter().text(
+            at,
+            egui::Align2::LEFT_CENTER,
+            name,
+            egui::FontId::proportional(11.0),
+            ui.visuals().text_color(),
+        );
     }
     let picture = egui::Rect::from_min_max(egui::pos2(area.left() + NAMES, area.top()), area.max);
     if let Some(painted) = &map.picture {
@@ -70,7 +76,14 @@ pub fn show(ui: &mut egui::Ui, map: &mut MemoryMap, view: &MemoryView, layout: &
 }
 
 /// What one point of the map says.
-fn tell(ui: &mut egui::Ui, view: &MemoryView, layout: &ChannelLayout, channel: usize, column: usize, seconds_per_tick: f32) {
+fn tell(
+    ui: &mut egui::Ui,
+    view: &MemoryView,
+    layout: &ChannelLayout,
+    channel: usize,
+    column: usize,
+    seconds_per_tick: f32,
+) {
     let at = channel * view.ages.len() + column;
     let value = view.values[at];
     ui.strong(&layout.names()[channel]);
@@ -160,13 +173,15 @@ const NOTHING: Color32 = Color32::from_gray(24);
 
 fn paint_values(values: &[f32], pixels: &mut Vec<Color32>) {
     let known = || values.iter().copied().filter(|value| !value.is_nan());
-    let (least, greatest) = known().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, g), value| (l.min(value), g.max(value)));
+    let (least, greatest) =
+        known().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, g), value| (l.min(value), g.max(value)));
     let span = (greatest - least).max(1e-6);
     pixels.extend(values.iter().map(|value| if value.is_nan() { NOTHING } else { warm((value - least) / span) }));
 }
 
 fn paint_change(changes: &[f32], pixels: &mut Vec<Color32>) {
-    let greatest = changes.iter().filter(|change| !change.is_nan()).fold(1e-6_f32, |most, change| most.max(change.abs()));
+    let greatest =
+        changes.iter().filter(|change| !change.is_nan()).fold(1e-6_f32, |most, change| most.max(change.abs()));
     pixels.extend(changes.iter().map(|change| {
         let part = change / greatest;
         match part {
@@ -178,7 +193,8 @@ fn paint_change(changes: &[f32], pixels: &mut Vec<Color32>) {
 }
 
 fn paint_resolution(blurs: &[f32], ages: &[f32], pixels: &mut Vec<Color32>) {
-    let sharpness = |(blur, age): (&f32, &f32)| if blur.is_nan() { NOTHING } else { warm(1.0 / (1.0 + blur / (age + 1.0))) };
+    let sharpness =
+        |(blur, age): (&f32, &f32)| if blur.is_nan() { NOTHING } else { warm(1.0 / (1.0 + blur / (age + 1.0))) };
     pixels.extend(blurs.iter().zip(ages).map(sharpness));
 }
 

@@ -148,7 +148,8 @@ fn draw(
     let panel = egui::Panel::right("memory panel").resizable(true).default_size(420.0).size_range(320.0..=900.0);
     let area = panel.show(&mut root, |ui| show(ui, &mut inspector, &data)).response.rect;
     // egui does not count a panel in a Ui of our own as its own ground.
-    let over = context.pointer_latest_pos().is_some_and(|pointer| area.contains(pointer)) || context.egui_is_using_pointer();
+    let over =
+        context.pointer_latest_pos().is_some_and(|pointer| area.contains(pointer)) || context.egui_is_using_pointer();
     inspector.pointer = if over { PointerPlace::Panel } else { PointerPlace::World };
     Ok(())
 }

@@ -255,8 +255,11 @@ impl StateArena {
         for (written, positions) in alike {
             let agents = positions.len();
             let slots: Vec<u32> = positions.iter().map(|position| due[*position] as u32).collect();
-            let rows: Vec<f32> =
-                positions.iter().flat_map(|position| &chunks[position * chunk_length..(position + 1) * chunk_length]).copied().collect();
+            let rows: Vec<f32> = positions
+                .iter()
+                .flat_map(|position| &chunks[position * chunk_length..(position + 1) * chunk_length])
+                .copied()
+                .collect();
             let flat = |tensor: Tensor, rows: usize| -> candle_core::Result<Tensor> {
                 tensor.reshape((agents, rows, width))?.transpose(0, 1)?.contiguous()?.reshape((rows, agents * width))
             };
@@ -270,7 +273,11 @@ impl StateArena {
                 let both = Tensor::cat(&[matrix(&matrices.past)?, matrix(&matrices.chunk)?], 1)?;
                 both.matmul(&Tensor::cat(&[&old, &new], 0)?)?.add(&old)?
             };
-            let next = next.reshape((count, agents, width))?.transpose(0, 1)?.contiguous()?.reshape((agents, count * width))?;
+            let next = next
+                .reshape((count, agents, width))?
+                .transpose(0, 1)?
+                .contiguous()?
+                .reshape((agents, count * width))?;
             let places = slots.reshape((agents, 1))?.broadcast_as(next.shape())?.contiguous()?;
             self.long_term.scatter_set(&places, &next, 0)?;
         }

@@ -46,7 +46,8 @@ impl Basis {
                 return refuse("basis.widths", format!("{widths:?}"), "one or more finite numbers above 0".into());
             }
             if !count.is_multiple_of(widths.len()) || count / widths.len() < 2 {
-                let allowed = format!("a multiple of {}, at least twice it: each centre carries every width", widths.len());
+                let allowed =
+                    format!("a multiple of {}, at least twice it: each centre carries every width", widths.len());
                 return refuse("capacity", count.to_string(), allowed);
             }
             let centres = count / widths.len();

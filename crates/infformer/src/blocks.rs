@@ -115,7 +115,8 @@ impl BlocksPlan {
             let (older, newer) = (lengths[pair] as f32, lengths[pair + 1] as f32);
             let length = older + newer;
             let middle = age + 0.5 * length;
-            let cost = ((losses[pair] - self.tolerance).max(0.0) + self.mix * variance * length) / (middle + self.resolution);
+            let cost =
+                ((losses[pair] - self.tolerance).max(0.0) + self.mix * variance * length) / (middle + self.resolution);
             if cost <= best_cost {
                 (best, best_cost) = (pair, cost);
             }
@@ -138,8 +139,12 @@ impl GroupBlocks<'_> {
     fn loss(&self, older: usize) -> f32 {
         let (left, right) = self.means[older * self.width..(older + 2) * self.width].split_at(self.width);
         let channels = self.precision.len();
-        let squared: f32 =
-            left.iter().zip(right).zip(self.precision).map(|((left, right), precision)| (left - right).powi(2) * precision).sum();
+        let squared: f32 = left
+            .iter()
+            .zip(right)
+            .zip(self.precision)
+            .map(|((left, right), precision)| (left - right).powi(2) * precision)
+            .sum();
         let (l1, l2) = (self.lengths[older] as f32, self.lengths[older + 1] as f32);
         l1 * l2 / (l1 + l2) * squared / channels as f32
     }

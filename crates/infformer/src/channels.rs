@@ -42,10 +42,7 @@ pub struct ChannelGroup {
 impl ChannelGroup {
     /// A group whose channels share one unit and one scale.
     pub fn new(name: &str, channels: &[&str], unit: &str, scale: Scale) -> Self {
-        let channels = channels
-            .iter()
-            .map(|name| Channel { name: (*name).into(), unit: unit.into(), scale })
-            .collect();
+        let channels = channels.iter().map(|name| Channel { name: (*name).into(), unit: unit.into(), scale }).collect();
         Self { name: name.into(), channels }
     }
 }

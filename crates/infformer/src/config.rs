@@ -102,7 +102,11 @@ impl MemoryConfig {
     pub fn paper(groups: Vec<ChannelGroup>) -> Self {
         let fit = SampledFit { points: 512, ridge: 1.0, padding: Padding::Zeros };
         let basis = BasisKind::GaussianRbf { widths: vec![0.01, 0.05] };
-        Self::with(groups, Forgetting::Geometric { tau: 0.75, basis, projection: Projection::Sampled(fit) }, default_chunk())
+        Self::with(
+            groups,
+            Forgetting::Geometric { tau: 0.75, basis, projection: Projection::Sampled(fit) },
+            default_chunk(),
+        )
     }
 
     /// Reads RON text and validates it.
@@ -121,7 +125,11 @@ impl MemoryConfig {
     /// Checks every field; an error names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         let check = |field: &str, value: String, holds: bool, allowed: &str| {
-            if holds { Ok(()) } else { Err(Error::Configuration { field: field.into(), value, allowed: allowed.into() }) }
+            if holds {
+                Ok(())
+            } else {
+                Err(Error::Configuration { field: field.into(), value, allowed: allowed.into() })
+            }
         };
         self.layout()?;
         self.forgetting.validate()?;

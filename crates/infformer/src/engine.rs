@@ -349,7 +349,9 @@ impl Engine {
             let Ok(slot) = self.slot(step.agent) else { continue };
             let state = self.arena.save(&self.plan, slot)?;
             let finite = state.floats.iter().flatten().all(|value| value.is_finite());
-            let whole = |lengths: &[u32]| lengths.iter().map(|length| u64::from(*length)).sum::<u64>() == state.counters.written;
+            let whole = |lengths: &[u32]| {
+                lengths.iter().map(|length| u64::from(*length)).sum::<u64>() == state.counters.written
+            };
             if !finite || !state.lengths.chunks_exact(self.plan.config.capacity + 1).all(whole) {
                 self.arena.clear(&self.plan, slot)?;
                 step.outcome = Err(Error::Damaged { agent: step.agent.to_string() });
@@ -363,5 +365,55 @@ impl Engine {
             Some(slot) if slot.living && slot.generation == agent.generation => Ok(agent.slot as usize),
             _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::basis::BasisKind;
+    use crate::channels::{ChannelGroup, Scale};
+    use crate::forgetting::{Forgetting, Projection};
+
+    /// What a GPU would run, here on the CPU: one product over all full chunks, beside the kernels of the host.
+    #[test]
+    fn tensor_operations_write_what_the_kernels_write() {
+        let groups = vec![ChannelGroup::new("g", &["x", "y"], "", Scale::Given(1.0))];
+        let geometric =
+            Forgetting::Geometric { tau: 0.75, basis: BasisKind::Cosine, projection: Projection::default() };
+        for forgetting in [geometric, MemoryConfig::trajectory(vec![]).forgetting, Forgetting::Uniform] {
+            let config =
+                MemoryConfig { forgetting, capacity: 12, chunk: 5, ..MemoryConfig::trajectory(groups.clone()) };
+            let mut engines = [Execution::Host, Execution::Tensors]
+                .map(|execution| Engine::with_execution(&config, &Device::Cpu, execution).unwrap());
+            let mut heard = vec![];
+            for engine in &mut engines {
+                let mut steps: Vec<AgentStep> =
+                    (0..6).map(|_| AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), 8)).collect();
+                for tick in 0..120_u64 {
+                    for (agent, step) in steps.iter_mut().enumerate() {
+                        step.tick = tick;
+                        // Chunks fill at different ticks, so that batches differ in their members and in their age.
+                        if tick % (agent as u64 + 1) == 0 {
+                            let seen = [(tick as f32 * 0.1 + agent as f32).sin(), agent as f32];
+                            step.observations.push(tick, &seen).unwrap();
+                        }
+                        step.queries = vec![Query::from_masked(&[Some(0.5), None])];
+                    }
+                    engine.step(&mut steps).unwrap();
+                }
+                let agents: Vec<AgentId> = engine.living().collect();
+                let signals = agents.into_iter().flat_map(|agent| engine.coefficients(agent).unwrap());
+                heard.push((signals.collect::<Vec<f32>>(), steps[2].answers[0].value.clone()));
+            }
+            // Sums of 17 products in another order, over 24 writes.
+            let close = |a: &[f32], b: &[f32]| {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + a.abs()))
+            };
+            assert!(close(&heard[0].0, &heard[1].0) && close(&heard[0].1, &heard[1].1), "{:?}", config.forgetting);
+        }
+        let adaptive = Engine::with_execution(&MemoryConfig::events(groups), &Device::Cpu, Execution::Tensors);
+        assert!(matches!(adaptive, Err(Error::Device { policy: "Adaptive", .. })));
     }
 }

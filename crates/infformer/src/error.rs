@@ -127,7 +127,9 @@ pub enum SnapshotError {
     #[error("the header is unreadable: {0}")]
     Header(String),
     /// Taken from a memory of another configuration.
-    #[error("configuration fingerprint {found:016x} instead of {expected:016x}: load it with the configuration that wrote it")]
+    #[error(
+        "configuration fingerprint {found:016x} instead of {expected:016x}: load it with the configuration that wrote it"
+    )]
     Configuration {
         /// The fingerprint of this memory's configuration.
         expected: u64,

@@ -153,7 +153,9 @@ impl Forgetting {
     /// The functions that carry the signal; under `Adaptive` they are bins whose edges move.
     pub fn basis(&self) -> &BasisKind {
         match self {
-            Forgetting::Geometric { basis, .. } | Forgetting::PowerLaw { basis, .. } | Forgetting::Sticky { basis, .. } => basis,
+            Forgetting::Geometric { basis, .. }
+            | Forgetting::PowerLaw { basis, .. }
+            | Forgetting::Sticky { basis, .. } => basis,
             Forgetting::Uniform => &BasisKind::Legendre,
             Forgetting::Adaptive(_) => &BasisKind::Bins,
         }
@@ -237,7 +239,9 @@ impl TimeAxis {
                 let oldest = if back as u64 == chunks - 1 { 0.0 } else { newest * tau };
                 chunk as f64 * (back + (newest - t) / (newest - oldest))
             }
-            TimeAxis::PowerLaw { resolution, horizon } => resolution * (((1.0 - t) * (horizon / resolution).ln_1p()).exp_m1()),
+            TimeAxis::PowerLaw { resolution, horizon } => {
+                resolution * (((1.0 - t) * (horizon / resolution).ln_1p()).exp_m1())
+            }
             TimeAxis::Uniform => written as f64 * (1.0 - t),
             TimeAxis::Table => {
                 let last = table.len() - 1;
@@ -259,7 +263,9 @@ impl TimeAxis {
                 let oldest = if back as u64 == chunks - 1 { 0.0 } else { newest * tau };
                 newest - (age / chunk as f64 - back) * (newest - oldest)
             }
-            TimeAxis::PowerLaw { resolution, horizon } => 1.0 - (age / resolution).ln_1p() / (horizon / resolution).ln_1p(),
+            TimeAxis::PowerLaw { resolution, horizon } => {
+                1.0 - (age / resolution).ln_1p() / (horizon / resolution).ln_1p()
+            }
             TimeAxis::Uniform => 1.0 - age / (written as f64).max(1.0),
             TimeAxis::Table => {
                 // Ages fall as the index grows.

@@ -166,7 +166,12 @@ impl Cells {
     }
 
     /// Adds Σ mass·value of all channels to `sum` \[d\]. `masses` are pairs of a cell's index and its mass.
-    pub(crate) fn add_expected(&mut self, agent: &AgentState, masses: impl Iterator<Item = (usize, f32)>, sum: &mut [f32]) {
+    pub(crate) fn add_expected(
+        &mut self,
+        agent: &AgentState,
+        masses: impl Iterator<Item = (usize, f32)>,
+        sum: &mut [f32],
+    ) {
         self.psi_sum.clear();
         for (cell, mass) in masses {
             match (self.cells[cell].source, &agent.plan.policy) {

@@ -160,7 +160,12 @@ fn legendre_integrals(count: usize, edges: &[f64]) -> DMatrix<f64> {
 ///
 /// Its positions: the first chunk sits mid-cell, later chunks and the resampled points on right edges; with zero
 /// padding the fit also sees points outside \[0, 1\] whose values are zero.
-pub fn sampled(basis: &Basis, tau: f64, chunk: usize, fit: SampledFit) -> Result<(DMatrix<f64>, DMatrix<f64>, DMatrix<f64>)> {
+pub fn sampled(
+    basis: &Basis,
+    tau: f64,
+    chunk: usize,
+    fit: SampledFit,
+) -> Result<(DMatrix<f64>, DMatrix<f64>, DMatrix<f64>)> {
     // The published code spaces its padded positions 1/L apart too and takes the middle L for the chunk.
     let before = match fit.padding {
         Padding::None => 0,

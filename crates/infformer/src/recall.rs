@@ -67,7 +67,8 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     agent.plan.precision(agent.mean, agent.variance, precision);
 
     let distance = |cell| -> f64 {
-        let squared = |value: f32, target: f32, channel: usize| f64::from((value - target).powi(2) * precision[channel]);
+        let squared =
+            |value: f32, target: f32, channel: usize| f64::from((value - target).powi(2) * precision[channel]);
         let constraints = query.constraints().iter();
         constraints.map(|c| squared(cells.value(agent, cell, c.channel), c.value, c.channel)).sum()
     };

@@ -79,7 +79,9 @@ impl LinearMemory {
     pub fn new(config: &MemoryConfig) -> Result<Option<Self>> {
         let basis = Basis::new(config.forgetting.basis(), config.capacity)?;
         let operator = match &config.forgetting {
-            Forgetting::Geometric { tau, projection, .. } => projection::geometric(&basis, *tau, config.chunk, *projection)?,
+            Forgetting::Geometric { tau, projection, .. } => {
+                projection::geometric(&basis, *tau, config.chunk, *projection)?
+            }
             Forgetting::PowerLaw { resolution, horizon, .. } => {
                 projection::power_law(&basis, *resolution, *horizon, config.chunk)?
             }

@@ -121,7 +121,11 @@ struct Lane {
 #[derive(Debug)]
 enum Place {
     Here(Box<Worker>),
-    Thread { sender: Sender<Batch>, receiver: Receiver<Reply>, handle: JoinHandle<()> },
+    Thread {
+        sender: Sender<Batch>,
+        receiver: Receiver<Reply>,
+        handle: JoinHandle<()>,
+    },
     /// The thread is gone, or is being joined.
     Dead,
 }
@@ -144,7 +148,8 @@ impl Place {
         };
         let name = format!("infformer {number}");
         let handle = std::thread::Builder::new().name(name).spawn(work);
-        let handle = handle.map_err(|error| Error::Worker { message: format!("no thread could be started: {error}") })?;
+        let handle =
+            handle.map_err(|error| Error::Worker { message: format!("no thread could be started: {error}") })?;
         Ok(Place::Thread { sender, receiver, handle })
     }
 

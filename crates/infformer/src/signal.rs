@@ -122,7 +122,8 @@ impl LinearPlan {
         let middles: Vec<f64> = (0..cells).map(|m| (m as f64 + 0.5) / cells as f64).collect();
         let grid = projection::design(&basis, &middles);
         let grid = Matrix::from_f64(&grid);
-        let constant = if sticky.is_some() { WriteMatrices::resampled(&operator) } else { WriteMatrices::new(operator) };
+        let constant =
+            if sticky.is_some() { WriteMatrices::resampled(&operator) } else { WriteMatrices::new(operator) };
         Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid })
     }
 

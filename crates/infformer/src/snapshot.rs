@@ -111,7 +111,11 @@ fn decode_agent(
 ) -> std::result::Result<(AgentId, SlotState), SnapshotError> {
     let AgentHeader { slot, generation, observations, written, newest_tick, first_tick, head, held } = *header;
     let rows = plan.short_term_rows() as u32;
-    if head >= rows || held > rows || written.checked_add(u64::from(held)) != Some(observations) || first_tick > newest_tick {
+    if head >= rows
+        || held > rows
+        || written.checked_add(u64::from(held)) != Some(observations)
+        || first_tick > newest_tick
+    {
         return Err(SnapshotError::Header(format!("the counters of agent {slot}v{generation} contradict each other")));
     }
     let mut floats = |length: &usize| (0..*length).map(|_| f32::from_bits(body.u32())).collect();

@@ -80,7 +80,9 @@ impl Worker {
         let mut outcomes = vec![];
         let mut control = std::mem::take(&mut batch.control).into_iter();
         // A control message that panics is left behind; those after it are still obeyed.
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| control.by_ref().for_each(|c| self.obey(c, &mut outcomes)))) {
+        while let Err(panic) =
+            catch_unwind(AssertUnwindSafe(|| control.by_ref().for_each(|c| self.obey(c, &mut outcomes))))
+        {
             self.failure = Some(panic_message(panic.as_ref()));
         }
         if self.failure.is_none() {

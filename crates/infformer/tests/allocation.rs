@@ -1,4 +1,5 @@
 //! After warm-up, a tick of one agent allocates nothing that grows with its history.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -32,7 +33,9 @@ fn a_tick_allocates_nothing_that_grows() {
         let (young, young_kept) = ticks(640);
         ticks(20_000);
         let (old, old_kept) = ticks(640);
-        println!("{name}: {young} allocations in 640 young ticks, {old} in 640 old ones; kept {young_kept}, {old_kept} bytes");
+        println!(
+            "{name}: {young} allocations in 640 young ticks, {old} in 640 old ones; kept {young_kept}, {old_kept} bytes"
+        );
         // The tensor library allocates once for each batch that it writes, whatever the history and the batch.
         // `Sticky` makes its sample places, `Uniform` its matrices at every write; its cache of them is bounded.
         let allowed = if name == "Uniform" { 2 * young } else { young };

@@ -1,4 +1,5 @@
 //! Densities and expectations, against quadrature.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -68,7 +69,8 @@ fn recall_is_its_reference() {
         }
         let query = Query::from_masked(&[Some(0.2), None, Some(-0.4)]).with_detail(AnswerDetail::Density);
         let answer = agent.ask(119, query);
-        let (density, expected) = reference::recall(&history, &[(0, 0.2), (2, -0.4)], f64::from(config.recall.sharpness), measure);
+        let (density, expected) =
+            reference::recall(&history, &[(0, 0.2), (2, -0.4)], f64::from(config.recall.sharpness), measure);
         assert_eq!(answer.density.len(), 120);
         for (cell, expected) in answer.density.iter().zip(&density) {
             assert!((f64::from(cell.mass) - expected).abs() < 1e-5, "{cell:?} {expected}");

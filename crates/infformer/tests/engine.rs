@@ -1,4 +1,5 @@
 //! The engine with many agents: same bits, no leaks, no bad input that harms.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -10,7 +11,9 @@ fn steps(engine: &mut Engine, agents: usize, queue: usize) -> Vec<AgentStep> {
 }
 
 fn bits(answer: &infformer::Answer) -> Vec<u32> {
-    let peaks = answer.peaks().flat_map(|peak| [peak.age, peak.weight].into_iter().chain(peak.value.iter().copied()).collect::<Vec<_>>());
+    let peaks = answer
+        .peaks()
+        .flat_map(|peak| [peak.age, peak.weight].into_iter().chain(peak.value.iter().copied()).collect::<Vec<_>>());
     answer.value.iter().copied().chain([answer.age, answer.confidence]).chain(peaks).map(f32::to_bits).collect()
 }
 
@@ -19,7 +22,9 @@ fn bits(answer: &infformer::Answer) -> Vec<u32> {
 fn same_input_same_bits() {
     for mut config in every_policy(3) {
         config.short_term = 4;
-        let see = |agent: usize, tick: u64| [noise(agent * 97 + tick as usize), noise(agent + 3 * tick as usize), agent as f32];
+        let see = |agent: usize, tick: u64| {
+            [noise(agent * 97 + tick as usize), noise(agent + 3 * tick as usize), agent as f32]
+        };
         let query = Query::from_masked(&[Some(0.3), None, None]);
         let mut alone = vec![];
         for agent in 0..5 {
@@ -195,8 +200,15 @@ fn a_bad_configuration_names_the_field() {
     assert_eq!(field(&|c| c.recall.sharpness = 0.0), "recall.sharpness");
     assert_eq!(field(&|c| c.groups.clear()), "groups");
     assert_eq!(field(&|c| c.groups.push(c.groups[0].clone())), "groups[1].name");
-    assert_eq!(field(&|c| c.groups[0].channels[0].scale = infformer::Scale::Given(-1.0)), "groups[0].channels[0].scale");
-    let power_law = |horizon| infformer::Forgetting::PowerLaw { resolution: 10.0, horizon, basis: infformer::basis::BasisKind::Cosine };
+    assert_eq!(
+        field(&|c| c.groups[0].channels[0].scale = infformer::Scale::Given(-1.0)),
+        "groups[0].channels[0].scale"
+    );
+    let power_law = |horizon| infformer::Forgetting::PowerLaw {
+        resolution: 10.0,
+        horizon,
+        basis: infformer::basis::BasisKind::Cosine,
+    };
     assert_eq!(field(&|c| c.forgetting = power_law(5.0)), "forgetting.horizon");
     assert!(matches!(MemoryConfig::from_ron("(groups: 3)"), Err(Error::Parse(_))));
 }

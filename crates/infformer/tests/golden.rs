@@ -1,4 +1,5 @@
 //! Reference vectors of the published module: `paper()`'s mathematics against numbers that others computed.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod golden_file;
 
@@ -137,7 +138,9 @@ fn writes_and_readings_match() {
                 readings.iter().for_each(|reading| found.context.extend(&reading.context));
                 coefficients[agent] = Some(next);
             }
-            for (kind, b, context) in [("reference", REFERENCE, REFERENCE), ("official", b_bound * ROUNDED, context_bound * ROUNDED)] {
+            for (kind, b, context) in
+                [("reference", REFERENCE, REFERENCE), ("official", b_bound * ROUNDED, context_bound * ROUNDED)]
+            {
                 compare(&file, kind, &format!("B.{write}"), &found.b, b);
                 compare(&file, kind, &format!("mu.{write}"), &found.mean, context);
                 compare(&file, kind, &format!("sigma_sq.{write}"), &found.variance, context);
@@ -192,9 +195,8 @@ fn the_engine_writes_what_the_reference_writes() {
         let agents = file.number("agents") as usize;
         let x = file.tensor("input.X").unwrap();
         let stride = file.number("B_channel_stride") as usize;
-        let mut steps: Vec<AgentStep> = (0..agents)
-            .map(|_| AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), chunk))
-            .collect();
+        let mut steps: Vec<AgentStep> =
+            (0..agents).map(|_| AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), chunk)).collect();
         for write in 0..3 {
             for (agent, step) in steps.iter_mut().enumerate() {
                 for i in 0..chunk {

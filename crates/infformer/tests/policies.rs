@@ -1,4 +1,5 @@
 //! The algebra of the forgetting policies, each against the slow reference or a law that it must keep.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -140,7 +141,8 @@ proptest! {
 #[test]
 fn a_write_is_a_fit_of_the_moved_signal() {
     let (count, chunk, ridge) = (16, 4, 1e-6);
-    let kinds = [BasisKind::GaussianRbf { widths: vec![0.05, 0.1] }, BasisKind::Cosine, BasisKind::Legendre, BasisKind::Bins];
+    let kinds =
+        [BasisKind::GaussianRbf { widths: vec![0.05, 0.1] }, BasisKind::Cosine, BasisKind::Legendre, BasisKind::Bins];
     for kind in kinds {
         let basis = Basis::new(&kind, count).unwrap();
         let operator = projection::geometric(&basis, 0.75, chunk, Projection::Exact { ridge }).unwrap();
@@ -159,7 +161,12 @@ fn compare_write(basis: &Basis, axis: TimeAxis, operator: &projection::Operator,
     let before = DVector::from_fn(basis.count(), |i, _| f64::from(noise(i)));
     let chunk = DVector::from_fn(operator.chunk.ncols(), |i, _| f64::from(noise(100 + i)));
     let fast = &operator.past * &before + &operator.chunk * &chunk;
-    let moved = reference::signal_after_write(axis, |t| reference::evaluate(basis, before.as_slice(), t), chunk.as_slice(), written);
+    let moved = reference::signal_after_write(
+        axis,
+        |t| reference::evaluate(basis, before.as_slice(), t),
+        chunk.as_slice(),
+        written,
+    );
     let slow = reference::fit(basis, ridge, moved).unwrap();
     // The two are compared as signals: the midpoint rule misplaces each of the few steps by up to half of 1/20,000,
     // which a nearly singular RBF Gram matrix turns into a larger error of single coefficients.

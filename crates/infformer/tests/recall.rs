@@ -1,4 +1,5 @@
 //! What a memory answers: places of events, their ages in ticks, peaks, confidence.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -19,7 +20,11 @@ fn an_event_is_found_by_its_content() {
     let mut agent = Agent::new(&config);
     let layout = agent.engine.layout().clone();
     for tick in 0..5_000 {
-        let values = if (1_000..1_008).contains(&tick) { [12.0, -7.0, 1.0, 0.0] } else { [0.1 * noise(tick as usize), 0.0, 0.0, 1.0] };
+        let values = if (1_000..1_008).contains(&tick) {
+            [12.0, -7.0, 1.0, 0.0]
+        } else {
+            [0.1 * noise(tick as usize), 0.0, 0.0, 1.0]
+        };
         agent.see(tick, &values);
     }
     let answer = agent.ask(5_000, Query::new().where_channel(&layout, "kind.berry", 1.0).unwrap());
@@ -47,7 +52,8 @@ fn two_sightings_are_two_peaks() {
         agent.see(tick, &values);
     }
     let answer = agent.ask(2_000, Query::from_masked(&[None, None, Some(1.0), None]));
-    let mut found: Vec<(f32, f32)> = answer.peaks().filter(|peak| peak.confidence > 0.9).map(|peak| (peak.value[0], peak.age)).collect();
+    let mut found: Vec<(f32, f32)> =
+        answer.peaks().filter(|peak| peak.confidence > 0.9).map(|peak| (peak.value[0], peak.age)).collect();
     found.sort_by(|a, b| a.1.total_cmp(&b.1));
     assert_eq!(found.len(), 2, "{found:?}");
     assert!((found[0].0 + 10.0).abs() < 0.1 && (found[0].1 - 1_095.5).abs() < 6.0, "{found:?}");
@@ -100,7 +106,8 @@ fn the_short_term_memory_is_exact() {
 /// Sticky memories keep more of where attention was.
 #[test]
 fn attention_makes_a_memory_stick() {
-    let config = every_policy(1).into_iter().find(|config| matches!(config.forgetting, Forgetting::Sticky { .. })).unwrap();
+    let config =
+        every_policy(1).into_iter().find(|config| matches!(config.forgetting, Forgetting::Sticky { .. })).unwrap();
     let error_at_event = |attend: bool| {
         let mut agent = Agent::new(&config);
         for tick in 0..160 {

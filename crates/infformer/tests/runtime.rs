@@ -1,10 +1,12 @@
 //! The runtime: modes, back-pressure, failures, endings.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
 use agents::{every_policy, group, noise};
 use infformer::{
-    AgentId, Answer, Device, Error, MemoryConfig, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode, Submitted, ViewRequest,
+    AgentId, Answer, Device, Error, MemoryConfig, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode,
+    Submitted, ViewRequest,
 };
 
 fn runtime(memory: &MemoryConfig, mode: RuntimeMode, workers: usize) -> Runtime {
@@ -73,8 +75,11 @@ fn all_modes_give_the_same_bits() {
                 crowd.submit();
             }
             crowd.receive();
-            let values: Vec<Vec<u32>> =
-                crowd.agents.iter().map(|(.., answer)| answer.value.iter().map(|value| value.to_bits()).collect()).collect();
+            let values: Vec<Vec<u32>> = crowd
+                .agents
+                .iter()
+                .map(|(.., answer)| answer.value.iter().map(|value| value.to_bits()).collect())
+                .collect();
             (heard, values)
         };
         let inline = life(RuntimeMode::Inline, 1);
@@ -139,7 +144,11 @@ fn a_failed_worker_keeps_its_memories() {
             outcomes.extend(crowd.receive());
         }
         assert_eq!(outcomes.len(), 3);
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Worker { message }) if message == "asked to fail")));
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| matches!(outcome, Err(Error::Worker { message }) if message == "asked to fail"))
+        );
         assert!(crowd.runtime.has_failed());
         assert_eq!(crowd.runtime.take_failures().collect::<Vec<_>>(), ["asked to fail"]);
         assert_eq!(crowd.runtime.diagnostics().lost_observations, 3);

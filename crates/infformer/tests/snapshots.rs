@@ -1,4 +1,5 @@
 //! Snapshots: what was saved comes back to the bit, and bad bytes are refused with the reason.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
 
@@ -64,7 +65,10 @@ fn bad_bytes_are_refused_with_the_reason() {
     assert_eq!(refuse(b"not a snapshot at all"), SnapshotError::Foreign);
     assert_eq!(refuse(&[]), SnapshotError::Foreign);
     for length in [9, 31, 40, bytes.len() / 2, bytes.len() - 1] {
-        assert!(matches!(refuse(&bytes[..length]), SnapshotError::Truncated { found, .. } if found == length), "{length}");
+        assert!(
+            matches!(refuse(&bytes[..length]), SnapshotError::Truncated { found, .. } if found == length),
+            "{length}"
+        );
     }
     let longer = [&bytes[..], &[0]].concat();
     assert!(matches!(refuse(&longer), SnapshotError::Truncated { .. }));
