@@ -64,3 +64,10 @@ fn a_bad_file_is_refused_with_its_name_and_the_field() {
         assert!(error.contains(words) && error.contains(name), "{error}");
     }
 }
+
+#[test]
+fn the_file_of_the_readme_is_valid() {
+    let text = include_str!("../../../assets/memories/walker.memory.ron");
+    let layout = MemoryConfig::from_ron(text).unwrap().layout().unwrap();
+    assert_eq!(layout.names(), ["position.x", "position.y", "threat.level"]);
+}

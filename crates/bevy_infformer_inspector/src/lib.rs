@@ -18,3 +18,8 @@ pub mod summary;
 pub use inspector::MemoryInspector;
 pub use panel::{PanelData, show};
 pub use plugin::{MemoryInspectorPlugin, pointer_is_free};
+
+/// The README's examples, compiled and run with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

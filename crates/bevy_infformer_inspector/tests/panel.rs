@@ -72,7 +72,7 @@ fn hovering_the_map_tells_a_value_and_its_age() {
     harness.hover_at(egui::pos2(map.right() - 1.0, map.bottom() - 3.0));
     harness.run_steps(6);
     assert!(harness.query_by_label_contains("7.000 m").is_some());
-    assert!(harness.query_by_label_contains("3.2 s ago").is_some());
+    assert!(harness.query_all_by_label("3.2 s ago").count() >= 1);
     assert!(harness.query_by_label_contains("resolved to").is_some());
 }
 

@@ -2,35 +2,37 @@
 //!
 //! An agent pushes what it sees at every tick; [`Engine`] folds it into a signal of fixed size and answers queries
 //! like "when and where was it like this?" by content, without training. [`Runtime`] does the same on worker threads.
-//!
-//! The modules, in the order that the data flows:
-#![doc = ""]
+//! The signal is that of the ∞-former (Martins, Marinho and Martins, ACL 2022), with other ways to forget beside the
+//! paper's. The modules stand in the order that the data flows.
 
-pub mod attention;
-pub mod basis;
+// What is remembered, and in which functions.
 pub mod channels;
 pub mod config;
-pub mod density;
-pub mod engine;
-pub mod error;
-pub mod forgetting;
-pub mod observations;
-pub mod projection;
+pub mod basis;
 pub mod quadrature;
-pub mod query;
-pub mod reference;
-pub mod runtime;
-pub mod snapshot;
+pub mod projection;
+pub mod forgetting;
+// One agent: writing, and reading.
+mod plan;
+mod signal;
 pub mod sticky;
-pub mod view;
-
-mod arena;
 mod blocks;
 mod moments;
-mod plan;
+pub mod density;
+pub mod query;
 mod recall;
-mod signal;
+pub mod attention;
+pub mod view;
+// Many agents.
+pub mod observations;
+mod arena;
+pub mod engine;
 mod worker;
+pub mod runtime;
+pub mod snapshot;
+// For all of them.
+pub mod error;
+pub mod reference;
 
 pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
 pub use config::{MemoryConfig, RecallConfig};
