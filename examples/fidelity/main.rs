@@ -12,6 +12,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use keepers::KeeperKind;
 use measure::{CHANNELS, ErrorCurve, RETRIEVAL_AGES};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ struct Arguments {
     #[arg(long, default_value_t = 100_000)]
     steps: usize,
     /// Streams a cell of the table.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     seeds: u64,
     /// Floats a channel, N.
     #[arg(long, value_delimiter = ',', default_values_t = [32, 64, 128, 256])]
@@ -63,22 +64,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bar =
         ProgressBar::new(cells as u64).with_style(ProgressStyle::with_template("{bar:32} {pos}/{len} {eta} {msg}")?);
     let mut report = Report { steps: arguments.steps, seeds: arguments.seeds, rows: vec![], rounding: vec![] };
-    for &capacity in &arguments.capacities {
-        for keeper in &KeeperKind::all(capacity) {
-            bar.set_message(format!("N = {capacity}, {}", keeper.name()));
-            let mut curves = vec![];
-            for stream in Stream::ALL {
-                let curve = measure::error_curve(keeper, stream, capacity, arguments.steps, arguments.seeds)?;
-                curves.push((stream.name(), curve));
-                bar.inc(1);
-            }
-            // The noise of this stream is known: two means of it differ by its variance.
-            let keeper = keeper.clone().with_tolerance(2.0 * EVENT_NOISE * EVENT_NOISE);
-            let retrieval = measure::retrieval(&keeper, capacity, arguments.steps, arguments.seeds)?;
-            bar.inc(1);
-            report.rows.push(Row { keeper: keeper.name(), capacity, curves, retrieval });
-        }
-    }
+    let keepers =
+        arguments.capacities.iter().flat_map(|capacity| KeeperKind::all(*capacity).into_iter().map(|k| (*capacity, k)));
+    let keepers: Vec<(usize, KeeperKind)> = keepers.collect();
+    report.rows = keepers
+        .par_iter()
+        .map(|(capacity, keeper)| {
+            let row = measure_row(keeper, *capacity, &arguments, &bar);
+            bar.println(format!("N = {capacity}: {}", keeper.name()));
+            row
+        })
+        .collect::<Result<Vec<Row>, infformer::Error>>()?;
     bar.finish_and_clear();
     print_half_ages(&report);
     print_retrieval(&report);
@@ -93,6 +89,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("figures: {}", path.display());
     }
     Ok(())
+}
+
+fn measure_row(
+    keeper: &KeeperKind,
+    capacity: usize,
+    arguments: &Arguments,
+    bar: &ProgressBar,
+) -> Result<Row, infformer::Error> {
+    let mut curves = vec![];
+    for stream in Stream::ALL {
+        curves.push((stream.name(), measure::error_curve(keeper, stream, capacity, arguments.steps, arguments.seeds)?));
+        bar.inc(1);
+    }
+    // The noise of this stream is known: two means of it differ by its variance.
+    let told = keeper.clone().with_tolerance(2.0 * EVENT_NOISE * EVENT_NOISE);
+    let retrieval = measure::retrieval(&told, capacity, arguments.steps, arguments.seeds)?;
+    bar.inc(1);
+    Ok(Row { keeper: keeper.name(), capacity, curves, retrieval })
 }
 
 /// The capacity that is plotted: 64 when it is there.

@@ -30,12 +30,11 @@ pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &Chan
     let mut mass = vec![0.0_f32; columns];
     for cell in &answer.density {
         let from = position(view, cell.newer).clamp(0.0, 1.0) * columns as f32;
-        let to = position(view, cell.older).clamp(0.0, 1.0) * columns as f32;
-        let (first, last) = (from as usize, (to.ceil() as usize).max(from as usize + 1));
-        let share = cell.mass / (last - first) as f32;
-        mass[first.min(columns - 1)..last.min(columns).max(first.min(columns - 1) + 1)]
-            .iter_mut()
-            .for_each(|m| *m += share);
+        let to = (position(view, cell.older).clamp(0.0, 1.0) * columns as f32).max(from + 1e-3);
+        for (column, mass) in mass.iter_mut().enumerate().take(to.ceil() as usize).skip(from as usize) {
+            let inside = to.min(column as f32 + 1.0) - from.max(column as f32);
+            *mass += cell.mass * inside / (to - from);
+        }
     }
     let greatest = mass.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     for (column, mass) in mass.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {

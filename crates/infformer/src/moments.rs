@@ -5,7 +5,6 @@
 
 use crate::blocks::BlocksPlan;
 use crate::plan::{Counters, MemoryPlan, Policy};
-use crate::signal::value_at;
 
 /// One agent's state, to be read.
 #[derive(Clone, Copy)]
@@ -75,9 +74,10 @@ pub(crate) struct Cells {
     /// For each cell the row of its block in the means of each listed group, the first of which is `first_group`.
     blocks: Vec<u32>,
     first_group: usize,
+    /// The signal at the reading grid of a linear memory [M, d + 1].
+    grid: Vec<f32>,
     /// Work space of the refinement: the block under way and its older end, a group.
     pointers: Vec<(usize, u64)>,
-    psi_sum: Vec<f32>,
 }
 
 impl Cells {
@@ -85,6 +85,7 @@ impl Cells {
     pub(crate) fn list(&mut self, agent: &AgentState, knots: Knots) {
         self.cells.clear();
         self.blocks.clear();
+        self.grid.clear();
         let (held, mut tick) = (agent.counters.held as usize, 0.0);
         let rows = agent.plan.short_term_rows();
         for age in 0..held {
@@ -100,9 +101,11 @@ impl Cells {
         match &agent.plan.policy {
             Policy::Linear(plan) => {
                 let width = agent.plan.row_width();
+                // The whole grid at once, [M, width]: the coefficients are read row by row.
+                self.grid.resize(plan.grid.rows() * width, 0.0);
+                plan.grid.multiply_add(agent.long_term, width, &mut self.grid);
                 for (newer, older, row) in plan.cells(agent.counters.written, agent.table) {
-                    let interval = value_at(plan.grid.row(row), agent.long_term, width, width - 1);
-                    let interval = f64::from(interval).max(0.0);
+                    let interval = f64::from(self.grid[(row + 1) * width - 1]).max(0.0);
                     let (newer, older) = (newer + held as f64, older + held as f64);
                     self.cells.push(Cell { newer, older, tick, interval, source: Source::Grid(row) });
                     tick += (older - newer) * interval;
@@ -149,10 +152,7 @@ impl Cells {
     pub(crate) fn value(&self, agent: &AgentState, cell: &Cell, channel: usize) -> f32 {
         match cell.source {
             Source::ShortTerm(row) => agent.row(row)[channel],
-            Source::Grid(row) => match &agent.plan.policy {
-                Policy::Linear(plan) => value_at(plan.grid.row(row), agent.long_term, agent.plan.row_width(), channel),
-                Policy::Blocks(_) => 0.0,
-            },
+            Source::Grid(row) => self.grid[row * agent.plan.row_width() + channel],
             Source::Blocks(at) => match &agent.plan.policy {
                 Policy::Blocks(plan) => {
                     let group = plan.group_of(channel);
@@ -166,19 +166,13 @@ impl Cells {
     }
 
     /// Adds Σ mass·value of all channels to `sum` \[d\]. `masses` are pairs of a cell's index and its mass.
-    pub(crate) fn add_expected(
-        &mut self,
-        agent: &AgentState,
-        masses: impl Iterator<Item = (usize, f32)>,
-        sum: &mut [f32],
-    ) {
-        self.psi_sum.clear();
+    pub(crate) fn add_expected(&self, agent: &AgentState, masses: impl Iterator<Item = (usize, f32)>, sum: &mut [f32]) {
         for (cell, mass) in masses {
             match (self.cells[cell].source, &agent.plan.policy) {
                 (Source::ShortTerm(row), _) => add_scaled(sum, mass, agent.row(row)),
-                (Source::Grid(row), Policy::Linear(plan)) => {
-                    self.psi_sum.resize(plan.basis.count(), 0.0);
-                    add_scaled(&mut self.psi_sum, mass, plan.grid.row(row));
+                (Source::Grid(row), _) => {
+                    let width = agent.plan.row_width();
+                    add_scaled(sum, mass, &self.grid[row * width..(row + 1) * width]);
                 }
                 (Source::Blocks(at), Policy::Blocks(plan)) => {
                     for group in self.first_group..plan.groups() {
@@ -189,10 +183,6 @@ impl Cells {
                 }
                 _ => {}
             }
-        }
-        // E[ψ]ᵀB: the coefficients are read once, whatever the number of cells.
-        for (weight, row) in self.psi_sum.iter().zip(agent.long_term.chunks_exact(agent.plan.row_width())) {
-            add_scaled(sum, *weight, row);
         }
     }
 

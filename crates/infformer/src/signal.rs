@@ -35,10 +35,6 @@ impl Matrix {
         self.values.len() / self.columns
     }
 
-    pub(crate) fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.columns..(i + 1) * self.columns]
-    }
-
     /// `output` += self · `input`, with `width` columns; the order of the sums depends on nothing else.
     pub(crate) fn multiply_add(&self, input: &[f32], width: usize, output: &mut [f32]) {
         for (factors, output) in self.values.chunks_exact(self.columns).zip(output.chunks_exact_mut(width)) {
@@ -199,9 +195,4 @@ pub(crate) struct LinearState<'a> {
     pub(crate) table: &'a mut [f32],
     /// Attention mass a bin; empty but for `Sticky`.
     pub(crate) histogram: &'a mut [f32],
-}
-
-/// The value of `column` of the signal at a grid row: ψᵀB.
-pub(crate) fn value_at(psi: &[f32], coefficients: &[f32], width: usize, column: usize) -> f32 {
-    psi.iter().zip(coefficients.chunks_exact(width)).map(|(psi, row)| psi * row[column]).sum()
 }
