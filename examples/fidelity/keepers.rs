@@ -1,4 +1,4 @@
-//! What is compared: infformer's policies, a ring buffer and a bank of exponential averages, each of N floats a channel.
+//! What is compared: infformer's policies, a ring buffer and a bank of exponential averages, of the same bytes.
 
 use infformer::basis::BasisKind;
 use infformer::forgetting::{AdaptiveRule, Padding, Projection, SampledFit};
@@ -18,9 +18,9 @@ pub trait Keeper {
 pub enum KeeperKind {
     /// An engine with this policy; the chunk is 16, or 1 for `Adaptive`.
     Policy(&'static str, Forgetting),
-    /// The newest N observations.
+    /// The newest observations, as many as fit.
     Ring,
-    /// N exponential averages, time constants spaced evenly in the logarithm from 1 to 100,000.
+    /// Exponential averages, as many as fit, time constants spaced evenly in the logarithm from 1 to 100,000.
     ExponentialBank,
 }
 
@@ -74,10 +74,13 @@ impl KeeperKind {
 
     /// An empty keeper of N = `capacity` floats a channel.
     pub fn start(&self, capacity: usize, channels: usize) -> Result<Box<dyn Keeper>, Error> {
+        // Ring and averages get the bytes of `Adaptive`, bookkeeping included.
+        let adaptive = config(&Forgetting::Adaptive(AdaptiveRule::default()), capacity, channels);
+        let floats = Engine::new(&adaptive, &Device::Cpu)?.bytes_per_agent() / size_of::<f32>() / channels;
         Ok(match self {
             KeeperKind::Policy(_, forgetting) => Box::new(EngineKeeper::new(forgetting, capacity, channels)?),
-            KeeperKind::Ring => Box::new(Ring { capacity, channels, values: vec![] }),
-            KeeperKind::ExponentialBank => Box::new(ExponentialBank::new(capacity, channels)),
+            KeeperKind::Ring => Box::new(Ring { capacity: floats, channels, values: vec![] }),
+            KeeperKind::ExponentialBank => Box::new(ExponentialBank::new(floats, channels)?),
         })
     }
 }
@@ -159,8 +162,8 @@ impl Keeper for Ring {
 
 /// The averages are decoded by ridge regression: the past is taken as independent cells, evenly spaced in log age.
 struct ExponentialBank {
-    keeps: Vec<f64>,
-    averages: DMatrix<f64>,
+    keeps: Vec<f32>,
+    averages: DMatrix<f32>,
     channels: usize,
     /// Maps the averages to the cells of the past \[cells × N\].
     decode: DMatrix<f64>,
@@ -168,7 +171,7 @@ struct ExponentialBank {
 }
 
 impl ExponentialBank {
-    fn new(capacity: usize, channels: usize) -> Self {
+    fn new(capacity: usize, channels: usize) -> Result<Self, Error> {
         let spaced = |i: usize, count: usize| (1e5_f64.ln() * i as f64 / (count - 1) as f64).exp();
         let keeps: Vec<f64> = (0..capacity).map(|i| (-1.0 / spaced(i, capacity)).exp()).collect();
         let cells = 4 * capacity;
@@ -177,9 +180,11 @@ impl ExponentialBank {
         let response =
             DMatrix::from_fn(capacity, cells, |i, cell| keeps[i].powf(edges[cell]) - keeps[i].powf(edges[cell + 1]));
         let mut normal = &response * response.transpose();
-        (0..capacity).for_each(|i| normal[(i, i)] += 1e-4);
-        let decode = normal.cholesky().map(|solver| solver.solve(&response).transpose()).unwrap_or_default();
-        Self { keeps, averages: DMatrix::zeros(capacity, channels), channels, decode, edges }
+        (0..capacity).for_each(|i| normal[(i, i)] += 1e-8);
+        let singular = || Error::Tensor("the averages cannot be decoded: their responses are singular".into());
+        let decode = normal.cholesky().ok_or_else(singular)?.solve(&response).transpose();
+        let keeps = keeps.iter().map(|keep| *keep as f32).collect();
+        Ok(Self { keeps, averages: DMatrix::zeros(capacity, channels), channels, decode, edges })
     }
 }
 
@@ -188,7 +193,7 @@ impl Keeper for ExponentialBank {
         for row in values.chunks_exact(self.channels) {
             for (channel, value) in row.iter().enumerate() {
                 for (average, keep) in self.averages.column_mut(channel).iter_mut().zip(&self.keeps) {
-                    *average = keep * *average + (1.0 - keep) * f64::from(*value);
+                    *average += (1.0 - keep) * (value - *average);
                 }
             }
         }
@@ -200,7 +205,7 @@ impl Keeper for ExponentialBank {
         if cell >= self.decode.nrows() {
             return Ok(None);
         }
-        let value: DVector<f64> = self.averages.tr_mul(&self.decode.row(cell).transpose());
+        let value: DVector<f64> = self.averages.map(f64::from).tr_mul(&self.decode.row(cell).transpose());
         Ok(Some(value.iter().map(|value| *value as f32).collect()))
     }
 }

@@ -1,5 +1,5 @@
 //! How faithful is the memory? Error by age for every policy, beside a ring buffer and exponential averages of the
-//! same number of floats.
+//! same bytes.
 //!
 //! `cargo run --release --example fidelity -- --help`
 
@@ -21,11 +21,11 @@ use streams::{EVENT_NOISE, Stream};
 /// Measures how well each forgetting policy remembers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Observations a stream.
-    #[arg(long, default_value_t = 100_000)]
+    /// Observations a stream, at least 1,000.
+    #[arg(long, default_value_t = 100_000, value_parser = parse_steps)]
     steps: usize,
     /// Streams a cell of the table.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Floats a channel, N.
     #[arg(long, value_delimiter = ',', default_values_t = [32, 64, 128, 256])]
@@ -39,6 +39,13 @@ struct Arguments {
     /// Writes all figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+fn parse_steps(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(steps) if steps >= 1_000 => Ok(steps),
+        _ => Err("at least 1000 observations are needed".into()),
+    }
 }
 
 /// All figures of one keeper at one N.
@@ -78,6 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bar.finish_and_clear();
     print_half_ages(&report);
     print_retrieval(&report);
+    print_targets(&report);
     if arguments.rounding_steps > 0 {
         print_rounding(&mut report, arguments.rounding_steps)?;
     }
@@ -141,6 +149,24 @@ fn print_retrieval(report: &Report) {
     for row in &report.rows {
         let [young, middle, old] = row.retrieval;
         println!("| {} | {} | {young:.2} | {middle:.2} | {old:.2} |", row.capacity, row.keeper);
+    }
+}
+
+/// What the library promises at N = 64 over 100,000 observations: H50 on smooth, multi and piece.
+const TARGETS: [(&str, [f64; 3]); 2] =
+    [("PowerLaw, cosine", [2_800.0, 6_500.0, 1_900.0]), ("Adaptive", [5_000.0, 9_000.0, 7_000.0])];
+
+fn print_targets(report: &Report) {
+    if report.steps != 100_000 {
+        return;
+    }
+    println!();
+    for row in report.rows.iter().filter(|row| row.capacity == 64) {
+        let Some((_, least)) = TARGETS.iter().find(|(name, _)| *name == row.keeper) else { continue };
+        let reached =
+            row.curves.iter().zip(least).all(|((_, curve), least)| curve.half_age.is_none_or(|age| age >= *least));
+        let word = if reached { "reached" } else { "MISSED" };
+        println!("{}: H50 of at least {least:?} at N = 64: {word}", row.keeper);
     }
 }
 

@@ -19,7 +19,14 @@ pub fn draw(path: &Path, rows: &[&Row]) -> Result<(), Box<dyn Error>> {
             .x_label_area_size(36)
             .y_label_area_size(44)
             .build_cartesian_2d((1.0..oldest).log_scale(), 0.0..1.5)?;
-        chart.configure_mesh().x_desc("age in steps").y_desc("squared error / variance").draw()?;
+        let lines = RGBColor(228, 228, 228);
+        chart
+            .configure_mesh()
+            .max_light_lines(0)
+            .bold_line_style(lines)
+            .x_desc("age in steps")
+            .y_desc("squared error / variance")
+            .draw()?;
         for (i, row) in rows.iter().enumerate() {
             let colour = Palette99::pick(i).to_rgba();
             let curve = &row.curves[panel].1;

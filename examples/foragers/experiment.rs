@@ -78,15 +78,9 @@ fn live(kind: MindKind, rules: Rules, ticks: u64, seed: u64, bar: &ProgressBar) 
 }
 
 fn print(rows: &[Row], rules: Rules, ticks: u64, seeds: u64) {
-    println!(
-        "{} foragers, {} bushes of 6 kinds on {} m x {} m, sight {} m; a life of {ticks} ticks ({:.1} h), {seeds} seeds.\n",
-        rules.foragers,
-        6 * rules.bushes_a_kind,
-        rules.side,
-        rules.side,
-        rules.sight,
-        ticks as f32 / TICKS_A_SECOND / 3_600.0
-    );
+    let hours = ticks as f32 / TICKS_A_SECOND / 3_600.0;
+    println!("A life of {ticks} ticks ({hours:.1} h), {seeds} seeds. In metres and seconds: {rules:?}.");
+    println!("What each rule is: examples/README.md.\n");
     println!("| memory | bytes an agent | meals a forager-hour | standard deviation over seeds | of the oracle |");
     println!("|---|---|---|---|---|");
     for row in rows {

@@ -24,10 +24,10 @@ struct Arguments {
     #[arg(long)]
     headless: bool,
     /// Ticks of a life in the experiment, or before the screenshot.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     ticks: u64,
     /// Seeds of the experiment.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Writes the experiment's figures as JSON.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! The memories that are compared. All get the same sightings and answer the same question.
 
 use crate::sighting;
-use crate::world::{Remembered, Sighting, TICKS_A_SECOND};
+use crate::world::{Remembered, SAME_PLACE, Sighting, TICKS_A_SECOND};
 use bevy_infformer::Observe;
 use infformer::{AgentStep, ChannelGroup, Device, Engine, Error, MemoryConfig};
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ pub enum MindKind {
     /// The newest sightings, as many as fit in the bytes of `events()`.
     Ring,
     /// The same ring, which takes a sighting only if it differs from the one before: another kind, another state, or
-    /// more than a metre away.
+    /// another place.
     ChangeRing,
     /// infformer's `trajectory()`.
     Trajectory,
@@ -49,7 +49,8 @@ impl MindKind {
 
     /// One mind for each of `foragers`.
     pub fn start(self, foragers: usize) -> Result<Minds, Error> {
-        let ring = |capacity| Minds::Rings { rings: vec![Ring::new(capacity, self == MindKind::ChangeRing); foragers] };
+        let takes = if self == MindKind::ChangeRing { Takes::Changes } else { Takes::Everything };
+        let ring = |capacity| Minds::Rings { rings: vec![Ring::new(capacity, takes); foragers] };
         Ok(match self {
             MindKind::Nothing => Minds::Nothing,
             MindKind::Ring | MindKind::ChangeRing => ring(bytes_of_events()? / BYTES_A_SIGHTING),
@@ -114,15 +115,16 @@ enum Takes {
 }
 
 impl Ring {
-    fn new(capacity: usize, changes: bool) -> Self {
-        let takes = if changes { Takes::Changes } else { Takes::Everything };
+    fn new(capacity: usize, takes: Takes) -> Self {
         Self { capacity, takes, sightings: VecDeque::new() }
     }
 
     fn push(&mut self, tick: u64, sighting: Sighting) {
         let alike = |last: &(u64, Sighting)| {
             let last = &last.1;
-            last.kind == sighting.kind && last.ripe == sighting.ripe && last.place.distance(sighting.place) <= 1.0
+            last.kind == sighting.kind
+                && last.ripe == sighting.ripe
+                && last.place.distance(sighting.place) <= SAME_PLACE
         };
         if self.takes == Takes::Changes
             && let Some(last) = self.sightings.back_mut().filter(|last| alike(last))
@@ -193,7 +195,7 @@ impl Minds {
 /// The newest sighting of each place at which the kind was seen.
 fn recall_from(ring: &Ring, tick: u64, kind: usize, answers: &mut Vec<Remembered>) {
     for (seen, sighting) in ring.sightings.iter().rev().filter(|(_, sighting)| sighting.kind == kind) {
-        if answers.iter().all(|known| known.place.distance(sighting.place) > 3.0) {
+        if answers.iter().all(|known| known.place.distance(sighting.place) > SAME_PLACE) {
             let age = (tick - seen) as f32 / TICKS_A_SECOND;
             answers.push(Remembered { place: sighting.place, ripe: sighting.ripe, age, confidence: 1.0 });
         }

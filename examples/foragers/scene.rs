@@ -115,6 +115,10 @@ fn show_memories(
     let place = transform.translation.truncate();
     gizmos.circle_2d(place, world.0.rules.sight, Color::WHITE.with_alpha(0.35)).resolution(48);
     let (Some(kind), Some(answer)) = (world.0.foragers[at].craving, recall.answer()) else { return };
+    // An answer to the craving before this one says nothing of it.
+    if recall.asked().first() != Some(&sighting::query(kind)) {
+        return;
+    }
     let mut remembered = vec![];
     sighting::remembered(answer, &mut remembered);
     let elapsed = world.0.tick.saturating_sub(recall.tick) as f32 / TICKS_A_SECOND;

@@ -140,7 +140,7 @@ const THINK_EVERY: u64 = 10;
 /// Memories less sure than this are not acted on.
 const LEAST_CONFIDENCE: f32 = 0.3;
 /// Places nearer than this are one place.
-const SAME_PLACE: f32 = 3.0;
+pub const SAME_PLACE: f32 = 3.0;
 /// For how long a disappointment counts, in seconds.
 const DISAPPOINTED: f32 = 60.0;
 /// The share of bushes that is ripe when nothing is known.

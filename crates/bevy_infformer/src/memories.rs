@@ -4,9 +4,10 @@ use crate::agent::{MemoryAgent, MemorySlot, ResetMemory};
 use crate::asset::MemoryAsset;
 use crate::observe::Observations;
 use crate::recall::{Questions, Recall};
+use bevy::ecs::entity_disabling::Disabled;
 use bevy::platform::collections::HashMap;
 use bevy::prelude::*;
-use infformer::{AgentId, Device, Error, MemoryView, Runtime, RuntimeConfig, ViewRequest};
+use infformer::{AgentId, Device, Error, LoadedClock, MemoryView, Runtime, RuntimeConfig, Submitted, ViewRequest};
 
 /// All memories of the app. Systems that look at single agents use its methods.
 #[derive(Resource, Debug)]
@@ -69,9 +70,10 @@ impl Memories {
         self.runtime_mut(slot)?.save(slot.agent)
     }
 
-    /// Puts saved bytes in place of an agent's memory. Waits for the worker. Errors say why bytes are refused.
-    pub fn load(&mut self, slot: &MemorySlot, bytes: Vec<u8>) -> Result<(), Error> {
-        self.runtime_mut(slot)?.load(slot.agent, bytes)
+    /// Puts saved bytes in place of an agent's memory. Waits for the worker. For a saved game the clock is
+    /// [`LoadedClock::NewestAt`] the present [`MemoryTick`]. Errors say why bytes are refused.
+    pub fn load(&mut self, slot: &MemorySlot, bytes: Vec<u8>, clock: LoadedClock) -> Result<(), Error> {
+        self.runtime_mut(slot)?.load(slot.agent, bytes, clock)
     }
 
     /// Lets failed workers go on. Gives the number of agents that lost their memory with a thread: 0 as a rule.
@@ -111,46 +113,67 @@ impl Memories {
         if let Some(kind) = self.kinds.get_mut(&slot.memory) {
             // An agent that the runtime does not know is gone already.
             let _ = kind.runtime.remove(slot.agent);
-            kind.entities[slot.agent.slot()] = Entity::PLACEHOLDER;
+            if let Some(entity) = kind.entities.get_mut(slot.agent.slot()) {
+                *entity = Entity::PLACEHOLDER;
+            }
         }
     }
 }
 
 /// Gives a memory to every agent whose asset is loaded and that has none yet.
 pub(crate) fn attach_agents(
-    tick: Res<MemoryTick>,
-    mut memories: ResMut<Memories>,
     assets: Res<Assets<MemoryAsset>>,
-    mut agents: Query<(Entity, &MemoryAgent, &mut Observations), Without<MemorySlot>>,
-    mut failures: MessageWriter<MemoryFailure>,
+    agents: Query<(Entity, &MemoryAgent), Without<MemorySlot>>,
     mut commands: Commands,
 ) {
-    for (entity, agent, mut observations) in &mut agents {
-        let memory = agent.memory.id();
-        let Some(asset) = assets.get(memory) else { continue };
-        match memories.attach(memory, asset, entity) {
-            Ok((agent, runtime)) => {
-                (observations.tick, observations.queue) = (tick.0, Some(runtime.observation_queue()));
-                commands.entity(entity).insert(MemorySlot { memory, agent });
-            }
-            Err(error) => {
-                // Once: without its component the entity is not asked again.
-                commands.entity(entity).remove::<MemoryAgent>();
-                failures.write(MemoryFailure { message: format!("{entity} cannot remember: {error}") });
-            }
+    for (entity, agent) in &agents {
+        if assets.contains(agent.memory.id()) {
+            // One command: whatever happens to the entity until then, it has both a slot and the component, or none.
+            commands.queue(move |world: &mut World| attach_agent(world, entity));
         }
     }
 }
 
+fn attach_agent(world: &mut World, entity: Entity) {
+    let Some(memory) = world.get::<MemoryAgent>(entity).map(|agent| agent.memory.id()) else { return };
+    let Some(asset) = world.resource::<Assets<MemoryAsset>>().get(memory).cloned() else { return };
+    let tick = world.resource::<MemoryTick>().0;
+    let mut memories = world.resource_mut::<Memories>();
+    match memories.attach(memory, &asset, entity).map(|(agent, runtime)| (agent, runtime.observation_queue())) {
+        Ok((agent, queue)) => {
+            if let Some(mut observations) = world.get_mut::<Observations>(entity) {
+                observations.attach(tick, queue);
+            }
+            world.entity_mut(entity).insert(MemorySlot { memory, agent });
+        }
+        Err(error) => {
+            let message = format!("{entity} cannot remember: {error}");
+            world.write_message(MemoryFailure { message });
+            // Once: without its component the entity is not asked again.
+            world.entity_mut(entity).remove::<MemoryAgent>();
+        }
+    }
+}
+
+type Attached<'w> = (&'w MemorySlot, Option<&'w mut Observations>, Option<&'w mut Recall>);
+
 /// An agent that is despawned, or whose component is removed or replaced, leaves no memory behind.
 pub(crate) fn detach_agent(
     discard: On<Discard, MemoryAgent>,
-    slots: Query<&MemorySlot>,
+    mut agents: Query<Attached, Allow<Disabled>>,
     memories: Option<ResMut<Memories>>,
     mut commands: Commands,
 ) {
-    let (Ok(slot), Some(mut memories)) = (slots.get(discard.entity), memories) else { return };
+    let (Ok((slot, observations, recall)), Some(mut memories)) = (agents.get_mut(discard.entity), memories) else {
+        return;
+    };
     memories.detach(slot);
+    if let Some(mut observations) = observations {
+        observations.queue = None;
+    }
+    if let Some(mut recall) = recall {
+        recall.clear();
+    }
     if let Ok(mut entity) = commands.get_entity(discard.entity) {
         entity.try_remove::<MemorySlot>();
     }
@@ -176,17 +199,25 @@ pub(crate) fn reload_memories(
     mut events: MessageReader<AssetEvent<MemoryAsset>>,
     assets: Res<Assets<MemoryAsset>>,
     mut memories: ResMut<Memories>,
-    mut agents: Query<(&mut MemorySlot, &mut Observations)>,
+    mut agents: Query<(&mut MemorySlot, &mut Observations, &mut Recall), Allow<Disabled>>,
     mut failures: MessageWriter<MemoryFailure>,
 ) {
     for event in events.read() {
-        let AssetEvent::Modified { id } = *event else { continue };
+        let id = match *event {
+            AssetEvent::Modified { id } => id,
+            AssetEvent::Removed { id } => {
+                // Its thread and its arena go with it, once nobody remembers by it.
+                memories.kinds.retain(|known, kind| *known != id || kind.runtime.diagnostics().agents > 0);
+                continue;
+            }
+            _ => continue,
+        };
         let Some(asset) = assets.get(id) else { continue };
         if memories.kinds.get(&id).is_none_or(|kind| *kind.runtime.memory() == asset.0) {
             continue;
         }
         let Some(mut old) = memories.kinds.remove(&id) else { continue };
-        for (mut slot, mut observations) in agents.iter_mut().filter(|(slot, _)| slot.memory == id) {
+        for (mut slot, mut observations, mut recall) in agents.iter_mut().filter(|(slot, ..)| slot.memory == id) {
             let Some(&entity) = old.entities.get(slot.agent.slot()) else { continue };
             let saved = old.runtime.save(slot.agent);
             let carried =
@@ -200,8 +231,10 @@ pub(crate) fn reload_memories(
                     return;
                 }
             };
-            (slot.agent, observations.queue) = (agent, Some(queue));
-            if let Err(error) = saved.and_then(|bytes| memories.load(&slot, bytes)) {
+            slot.agent = agent;
+            observations.exchange(queue);
+            if let Err(error) = saved.and_then(|bytes| memories.load(&slot, bytes, LoadedClock::Kept)) {
+                recall.clear();
                 let message = format!("{entity} begins with an empty memory under the new configuration: {error}");
                 failures.write(MemoryFailure { message });
             }
@@ -245,10 +278,19 @@ pub(crate) fn submit(
         if queue.is_empty() && queries.is_empty() {
             continue;
         }
-        let submitted =
-            memories.runtime_mut(slot).and_then(|runtime| runtime.submit(slot.agent, tick.0, queue, queries));
-        if let Err(error) = submitted {
+        let Ok(runtime) = memories.runtime_mut(slot) else { continue };
+        let submitted = runtime.submit(slot.agent, tick.0, queue, queries).or_else(|error| {
+            // What was seen is remembered, even where what is asked makes no sense.
             recall.refuse(&error);
+            runtime.submit(slot.agent, tick.0, queue, &[])
+        });
+        match submitted {
+            Ok(Submitted::Taken) => {}
+            Ok(Submitted::Deferred) if runtime.has_failed() => {
+                recall.refuse(&Error::Worker { message: "see the message MemoryFailure".into() });
+            }
+            Ok(Submitted::Deferred) => {}
+            Err(error) => recall.refuse(&error),
         }
     }
     memories.kinds.values_mut().for_each(|kind| kind.runtime.flush());

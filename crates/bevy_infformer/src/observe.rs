@@ -1,7 +1,8 @@
 //! From components to channels: how what an agent sees becomes an observation.
 
 use bevy::prelude::*;
-use infformer::{ChannelGroup, Error, ObservationQueue};
+use infformer::{ChannelGroup, ChannelLayout, Error, ObservationQueue};
+use std::any::TypeId;
 
 /// How a value becomes channels of an observation, with names.
 ///
@@ -22,7 +23,7 @@ use infformer::{ChannelGroup, Error, ObservationQueue};
 ///     }
 /// }
 /// ```
-pub trait Observe {
+pub trait Observe: 'static {
     /// The groups that [`Observe::write`] fills, in order.
     fn groups() -> Vec<ChannelGroup>;
 
@@ -61,6 +62,9 @@ pub struct Observations {
     pub(crate) queue: Option<ObservationQueue>,
     #[reflect(ignore)]
     scratch: Vec<f32>,
+    /// The type whose channels were compared with the memory's.
+    #[reflect(ignore)]
+    compared: Option<TypeId>,
 }
 
 impl Observations {
@@ -76,14 +80,38 @@ impl Observations {
         }
     }
 
-    /// Pushes what `seen` makes of itself. Errors: as [`Observations::push`].
+    /// Pushes what `seen` makes of itself. Errors: as [`Observations::push`], and channels of `T` that are not those of
+    /// the memory.
     pub fn see<T: Observe>(&mut self, seen: &T) -> Result<(), Error> {
+        if let Some(queue) = &self.queue
+            && self.compared != Some(TypeId::of::<T>())
+        {
+            let names = ChannelLayout::new(&T::groups())?;
+            if names.names() != queue.layout().names() {
+                let (value, allowed) = (queue.layout().names().join(", "), names.names().join(", "));
+                return Err(Error::Configuration { field: "groups".into(), value, allowed });
+            }
+            self.compared = Some(TypeId::of::<T>());
+        }
         let mut values = std::mem::take(&mut self.scratch);
         values.clear();
         seen.write(&mut values);
         let pushed = self.push(&values);
         self.scratch = values;
         pushed
+    }
+
+    /// The memory is there: from now on observations wait for it.
+    pub(crate) fn attach(&mut self, tick: u64, queue: ObservationQueue) {
+        (self.tick, self.queue, self.compared) = (tick, Some(queue), None);
+    }
+
+    /// Takes another queue; what waits goes along if the channels are the same.
+    pub(crate) fn exchange(&mut self, mut queue: ObservationQueue) {
+        if let Some(old) = self.queue.as_mut().filter(|old| old.layout() == queue.layout()) {
+            old.move_into(&mut queue);
+        }
+        (self.queue, self.compared) = (Some(queue), None);
     }
 
     /// Observations waiting for the next submission.

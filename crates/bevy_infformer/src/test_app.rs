@@ -9,7 +9,7 @@
 //!     ChannelGroup::new("kind", &["berry", "nut"], "", Scale::Given(1.0)),
 //!     ChannelGroup::new("position", &["x"], "m", Scale::Given(1.0)),
 //! ];
-//! let mut app = test_app::new(Default::default());
+//! let mut app = test_app::new();
 //! let agent = test_app::spawn_agent(&mut app, MemoryConfig::events(groups.clone()));
 //! test_app::tick(&mut app);
 //!
@@ -35,17 +35,17 @@ use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use infformer::{MemoryConfig, RuntimeConfig, RuntimeMode};
 
-/// An app without a window, with the plugin in `FixedUpdate` and one tick an update.
-/// [`RuntimeMode::FreeRunning`], the default mode, is replaced by [`RuntimeMode::Inline`], so that answers come at the
-/// same tick in every run.
-pub fn new(runtime: RuntimeConfig) -> App {
-    let mode = match runtime.mode {
-        RuntimeMode::FreeRunning => RuntimeMode::Inline,
-        other => other,
-    };
+/// An app without a window, with the plugin in `FixedUpdate` and one tick an update. Memories run
+/// [`RuntimeMode::Inline`], so that answers come at the same tick in every run.
+pub fn new() -> App {
+    with_runtime(RuntimeConfig { mode: RuntimeMode::Inline, ..default() })
+}
+
+/// As [`new`], with memories that run as told.
+pub fn with_runtime(runtime: RuntimeConfig) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, AssetPlugin::default()))
-        .add_plugins(InfformerPlugin::default().with_runtime(RuntimeConfig { mode, ..runtime }))
+        .add_plugins(InfformerPlugin::default().with_runtime(runtime))
         .insert_resource(TimeUpdateStrategy::FixedTimesteps(1));
     app.finish();
     app.cleanup();

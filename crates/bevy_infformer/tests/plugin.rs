@@ -5,11 +5,11 @@ use bevy::diagnostic::DiagnosticsStore;
 use bevy::ecs::message::Messages;
 use bevy::prelude::*;
 use bevy_infformer::infformer::{
-    ChannelGroup, MemoryConfig, Query as MemoryQuery, RuntimeConfig, RuntimeMode, Scale, ViewRequest,
+    ChannelGroup, LoadedClock, MemoryConfig, Query as MemoryQuery, RuntimeConfig, RuntimeMode, Scale, ViewRequest,
 };
 use bevy_infformer::{
-    Memories, MemoryAgent, MemoryAsset, MemoryFailure, MemorySlot, MemorySystems, Observations, Questions, Recall,
-    ResetMemory, diagnostics, test_app,
+    Memories, MemoryAgent, MemoryAsset, MemoryFailure, MemorySlot, MemorySystems, MemoryTick, Observations, Questions,
+    Recall, ResetMemory, diagnostics, test_app,
 };
 
 fn memory() -> MemoryConfig {
@@ -17,7 +17,7 @@ fn memory() -> MemoryConfig {
 }
 
 fn app_with_agent(mode: RuntimeMode) -> (App, Entity) {
-    let mut app = test_app::new(RuntimeConfig { mode, ..default() });
+    let mut app = test_app::with_runtime(RuntimeConfig { mode, ..default() });
     let agent = test_app::spawn_agent(&mut app, memory());
     test_app::tick(&mut app);
     (app, agent)
@@ -95,6 +95,73 @@ fn a_reset_empties_one_memory_only() {
     app.world_mut().trigger(ResetMemory { entity: stone });
 }
 
+/// An answer that was on its way when the memory was emptied does not come back.
+#[test]
+fn a_reset_reaches_answers_on_their_way() {
+    for mode in [RuntimeMode::Inline, RuntimeMode::Lockstep] {
+        let (mut app, agent) = app_with_agent(mode);
+        see(&mut app, agent, 1.0, 4.0);
+        app.world_mut().get_mut::<Questions>(agent).unwrap().ask(MemoryQuery::from_masked(&[Some(1.0), None]));
+        test_app::tick(&mut app);
+        app.world_mut().get_mut::<Questions>(agent).unwrap().clear();
+        app.world_mut().trigger(ResetMemory { entity: agent });
+        (0..3).for_each(|_| test_app::tick(&mut app));
+        assert!(app.world().get::<Recall>(agent).unwrap().answer().is_none());
+    }
+}
+
+/// The default mode: nobody waits, and the answer comes all the same.
+#[test]
+fn free_running_answers_in_its_own_time() {
+    let (mut app, agent) = app_with_agent(RuntimeMode::FreeRunning);
+    (0..50).for_each(|_| see(&mut app, agent, 1.0, 4.0));
+    let handle = app.world().get::<MemoryAgent>(agent).unwrap().memory.clone();
+    let doomed = app.world_mut().spawn(MemoryAgent::new(handle)).id();
+    test_app::tick(&mut app);
+    for entity in [agent, doomed] {
+        app.world_mut().get_mut::<Questions>(entity).unwrap().ask(MemoryQuery::from_masked(&[Some(1.0), None]));
+    }
+    test_app::tick(&mut app);
+    app.world_mut().despawn(doomed);
+    for _ in 0..10_000 {
+        test_app::tick(&mut app);
+        if app.world().get::<Recall>(agent).unwrap().answer().is_some() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert!((app.world().get::<Recall>(agent).unwrap().value()[1] - 4.0).abs() < 1e-3);
+}
+
+/// A question that makes no sense is refused; what was seen at the same tick is remembered.
+#[test]
+fn a_bad_question_costs_no_observation() {
+    let (mut app, agent) = app_with_agent(RuntimeMode::Lockstep);
+    app.world_mut().get_mut::<Questions>(agent).unwrap().ask(MemoryQuery::from_masked(&[None, None, Some(1.0)]));
+    see(&mut app, agent, 1.0, 4.0);
+    assert!(app.world().get::<Recall>(agent).unwrap().error.as_deref().unwrap().contains("the query has 3"));
+    assert!((ask(&mut app, agent, 1.0).unwrap().0 - 4.0).abs() < 1e-3);
+}
+
+/// A clone, a despawn or a replacement in the very tick of the attachment.
+#[test]
+fn an_agent_may_go_in_the_tick_in_which_it_comes() {
+    let (mut app, agent) = app_with_agent(RuntimeMode::Inline);
+    let handle = app.world().get::<MemoryAgent>(agent).unwrap().memory.clone();
+    let doom = |new: Query<Entity, (With<MemoryAgent>, Without<MemorySlot>)>, mut commands: Commands| {
+        new.iter().for_each(|entity| commands.entity(entity).despawn());
+    };
+    app.add_systems(FixedUpdate, doom.in_set(MemorySystems::Recall));
+    for _ in 0..10 {
+        app.world_mut().spawn(MemoryAgent::new(handle.clone()));
+        test_app::tick(&mut app);
+    }
+    (0..2).for_each(|_| test_app::tick(&mut app));
+    let living = app.world_mut().query::<&MemoryAgent>().iter(app.world()).count();
+    let agents: usize = app.world().resource::<Memories>().runtimes().map(|runtime| runtime.diagnostics().agents).sum();
+    assert_eq!(agents, living);
+}
+
 #[test]
 fn agents_come_and_go_at_any_time() {
     for mode in [RuntimeMode::Inline, RuntimeMode::Lockstep] {
@@ -103,8 +170,9 @@ fn agents_come_and_go_at_any_time() {
         app.world_mut().get_mut::<Questions>(agent).unwrap().ask(MemoryQuery::from_masked(&[Some(1.0), None]));
         test_app::tick(&mut app);
         // Its reply is on its way now.
+        let handle = app.world().get::<MemoryAgent>(agent).unwrap().memory.clone();
         app.world_mut().despawn(agent);
-        let heir = test_app::spawn_agent(&mut app, memory());
+        let heir = app.world_mut().spawn(MemoryAgent::new(handle)).id();
         test_app::tick(&mut app);
         test_app::tick(&mut app);
         assert_eq!(ask(&mut app, heir, 1.0), None, "the heir knows what the dead saw");
@@ -201,9 +269,9 @@ fn memories_are_saved_looked_at_and_measured() {
     app.world_mut().trigger(ResetMemory { entity: agent });
     app.world_mut().resource_scope(|world, mut memories: Mut<Memories>| {
         let slot = world.get::<MemorySlot>(agent).unwrap();
-        assert!(memories.load(slot, vec![0; 64]).is_err());
-        memories.load(slot, saved).unwrap();
-        let request = ViewRequest { columns: 16, query: Some(MemoryQuery::from_masked(&[Some(1.0), None])) };
+        assert!(memories.load(slot, vec![0; 64], LoadedClock::Kept).is_err());
+        memories.load(slot, saved.clone(), LoadedClock::Kept).unwrap();
+        let request = ViewRequest { tick: 31, columns: 16, query: Some(MemoryQuery::from_masked(&[Some(1.0), None])) };
         memories.request_view(slot, request).unwrap();
         // Between ticks, as in a paused game.
         let view =
@@ -212,6 +280,16 @@ fn memories_are_saved_looked_at_and_measured() {
         assert!((view.answer.unwrap().value[1] - 4.0).abs() < 1e-3);
     });
     assert!((ask(&mut app, agent, 1.0).unwrap().0 - 4.0).abs() < 1e-3);
+    // A new session: its ticks begin anew, and what was saved is of just now.
+    let (mut next, heir) = app_with_agent(RuntimeMode::Lockstep);
+    next.world_mut().resource_scope(|world, mut memories: Mut<Memories>| {
+        let now = world.resource::<MemoryTick>().0;
+        memories.load(world.get::<MemorySlot>(heir).unwrap(), saved, LoadedClock::NewestAt(now)).unwrap();
+    });
+    see(&mut next, heir, 2.0, 8.0);
+    let (place, age) = ask(&mut next, heir, 1.0).unwrap();
+    assert!((place - 4.0).abs() < 1e-3 && age < 33.0, "{place} {age}");
+    assert!((ask(&mut next, heir, 2.0).unwrap().0 - 8.0).abs() < 1e-3);
     let store = app.world().resource::<DiagnosticsStore>();
     assert_eq!(store.get(&diagnostics::COALESCED).unwrap().value(), Some(0.0));
     assert_eq!(store.get(&diagnostics::BATCH_SIZE).unwrap().value(), Some(1.0));
@@ -220,7 +298,7 @@ fn memories_are_saved_looked_at_and_measured() {
 
 #[test]
 fn an_agent_without_its_asset_waits_and_counts() {
-    let mut app = test_app::new(default());
+    let mut app = test_app::new();
     let handle = app.world().resource::<Assets<MemoryAsset>>().reserve_handle();
     let agent = app.world_mut().spawn(MemoryAgent::new(handle.clone())).id();
     test_app::tick(&mut app);

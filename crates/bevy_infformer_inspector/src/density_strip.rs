@@ -10,7 +10,8 @@ const HEIGHT: f32 = 56.0;
 const TOLD: usize = 4;
 
 /// Draws the density of `answer` and its peaks.
-pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &ChannelLayout, seconds_per_tick: f32) {
+pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, seconds_per_tick: f32) {
+    let layout = &*view.layout;
     let (area, response) = ui.allocate_exact_size(egui::vec2(ui.available_width(), HEIGHT), egui::Sense::hover());
     response.widget_info(|| egui::WidgetInfo::labeled(egui::WidgetType::Image, true, "density over age"));
     let strip = egui::Rect::from_min_max(egui::pos2(area.left() + NAMES, area.top()), area.max);
@@ -29,7 +30,7 @@ pub fn show(ui: &mut egui::Ui, view: &MemoryView, answer: &Answer, layout: &Chan
     let columns = strip.width().max(1.0) as usize;
     let mut mass = vec![0.0_f32; columns];
     for cell in &answer.density {
-        let from = position(view, cell.newer).clamp(0.0, 1.0) * columns as f32;
+        let from = (position(view, cell.newer).clamp(0.0, 1.0) * columns as f32).min(columns as f32 - 1.0);
         let to = (position(view, cell.older).clamp(0.0, 1.0) * columns as f32).max(from + 1e-3);
         for (column, mass) in mass.iter_mut().enumerate().take(to.ceil() as usize).skip(from as usize) {
             let inside = to.min(column as f32 + 1.0) - from.max(column as f32);

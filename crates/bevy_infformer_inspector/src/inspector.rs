@@ -75,7 +75,7 @@ impl MemoryInspector {
             self.view = None;
             self.error = None;
             self.look = Look::Due;
-            self.query.forget_layout();
+            self.map.forget_picture();
         }
     }
 }

@@ -37,7 +37,8 @@ struct Picture {
 }
 
 /// Draws the map with its axis. `seconds_per_tick` turns ages into seconds.
-pub fn show(ui: &mut egui::Ui, map: &mut MemoryMap, view: &MemoryView, layout: &ChannelLayout, seconds_per_tick: f32) {
+pub fn show(ui: &mut egui::Ui, map: &mut MemoryMap, view: &MemoryView, seconds_per_tick: f32) {
+    let layout = &*view.layout;
     ui.horizontal(|ui| {
         ui.selectable_value(&mut map.layer, MapLayer::Values, "values");
         ui.selectable_value(&mut map.layer, MapLayer::Resolution, "resolution");
@@ -47,7 +48,7 @@ pub fn show(ui: &mut egui::Ui, map: &mut MemoryMap, view: &MemoryView, layout: &
         ui.weak("nothing was written since this agent was selected");
         return;
     }
-    map.paint(ui.ctx(), view, layout);
+    map.paint(ui.ctx(), view);
     let size = egui::vec2(ui.available_width(), ROW * layout.width() as f32);
     let (area, response) = ui.allocate_exact_size(size, egui::Sense::hover());
     response.widget_info(|| egui::WidgetInfo::labeled(egui::WidgetType::Image, true, "memory map"));
@@ -128,7 +129,7 @@ pub(crate) fn position(view: &MemoryView, age: f32) -> f32 {
 }
 
 fn oldest(view: &MemoryView) -> f32 {
-    (view.newest_tick - view.first_tick) as f32
+    (view.lived + view.since_newest) as f32
 }
 
 fn group_of(layout: &ChannelLayout, channel: usize) -> usize {
@@ -136,9 +137,15 @@ fn group_of(layout: &ChannelLayout, channel: usize) -> usize {
 }
 
 impl MemoryMap {
+    /// The next picture is of another agent.
+    pub fn forget_picture(&mut self) {
+        self.picture = None;
+    }
+
     /// Makes the picture anew if the view or the layer is another.
-    fn paint(&mut self, context: &egui::Context, view: &MemoryView, layout: &ChannelLayout) {
-        let stamp = (view.newest_tick, view.observations);
+    fn paint(&mut self, context: &egui::Context, view: &MemoryView) {
+        let layout = &*view.layout;
+        let stamp = (view.newest_tick + view.since_newest, view.observations);
         if self.picture.as_ref().is_some_and(|picture| picture.layer == self.layer && picture.stamp == stamp) {
             return;
         }

@@ -4,7 +4,7 @@ use crate::inspector::MemoryInspector;
 use crate::{agent_list, density_strip, memory_map, query_builder, summary};
 use bevy::prelude::Entity;
 use bevy_egui::egui;
-use bevy_infformer::infformer::{ChannelLayout, MemoryConfig, RuntimeDiagnostics};
+use bevy_infformer::infformer::{ChannelLayout, MemoryConfig, MemoryView, RuntimeDiagnostics};
 
 /// What the panel draws from, besides the inspector's own state.
 pub struct PanelData<'a> {
@@ -36,18 +36,19 @@ pub fn show(ui: &mut egui::Ui, inspector: &mut MemoryInspector, data: &PanelData
             summary::show_memory(ui, view, config);
             ui.add_space(6.0);
             let seconds_per_tick = config.seconds_per_tick;
-            memory_map::show(ui, &mut inspector.map, view, layout, seconds_per_tick);
+            memory_map::show(ui, &mut inspector.map, view, seconds_per_tick);
             query_builder::show(ui, &mut inspector.query, layout);
             match &view.answer {
                 Some(answer) if !answer.value.is_empty() => {
-                    density_strip::show(ui, view, answer, layout, seconds_per_tick);
+                    density_strip::show(ui, view, answer, seconds_per_tick);
                 }
                 _ => {
                     ui.weak("nothing is asked");
                 }
             }
             egui::CollapsingHeader::new(format!("short-term memory ({})", view.short_term_ages.len()))
-                .show(ui, |ui| show_short_term(ui, view, layout, seconds_per_tick));
+                .id_salt("short-term header")
+                .show(ui, |ui| show_short_term(ui, view, seconds_per_tick));
         } else {
             ui.weak("the memory is on its way");
         }
@@ -55,12 +56,8 @@ pub fn show(ui: &mut egui::Ui, inspector: &mut MemoryInspector, data: &PanelData
     });
 }
 
-fn show_short_term(
-    ui: &mut egui::Ui,
-    view: &bevy_infformer::infformer::MemoryView,
-    layout: &ChannelLayout,
-    seconds_per_tick: f32,
-) {
+fn show_short_term(ui: &mut egui::Ui, view: &MemoryView, seconds_per_tick: f32) {
+    let layout = &*view.layout;
     let row_height = ui.text_style_height(&egui::TextStyle::Small);
     let area = egui::ScrollArea::vertical().id_salt("short term").max_height(120.0);
     area.show_rows(ui, row_height, view.short_term_ages.len(), |ui, rows| {

@@ -7,7 +7,7 @@ use bevy::prelude::*;
 use bevy_egui::input::EguiWantsInput;
 use bevy_egui::{EguiContexts, EguiPlugin, EguiPrimaryContextPass, PrimaryEguiContext, egui};
 use bevy_infformer::infformer::ViewRequest;
-use bevy_infformer::{Memories, MemorySlot, Recall};
+use bevy_infformer::{Memories, MemorySlot, MemoryTick, Recall};
 
 /// Seconds between two looks at the same memory.
 const LOOK_EVERY: f64 = 0.1;
@@ -89,11 +89,12 @@ fn pick(
 /// Takes the look that has come and asks for the next.
 fn look(
     time: Res<Time<Real>>,
+    tick: Option<Res<MemoryTick>>,
     memories: Option<ResMut<Memories>>,
     agents: Query<(&MemorySlot, &Recall)>,
     mut inspector: ResMut<MemoryInspector>,
 ) {
-    let (Some(entity), Some(mut memories)) = (inspector.selected, memories) else { return };
+    let (Some(entity), Some(mut memories), Some(tick)) = (inspector.selected, memories, tick) else { return };
     let Ok((slot, recall)) = agents.get(entity) else {
         inspector.view = None;
         inspector.look = Look::Due;
@@ -119,7 +120,10 @@ fn look(
             QuerySource::Agent => recall.asked().first().cloned(),
             QuerySource::Own => inspector.query.query(),
         };
-        if let Err(error) = memories.request_view(slot, ViewRequest { columns: COLUMNS, query }) {
+        // A query of before the memory's channels changed is none any more.
+        let layout = memories.runtime(slot).map(|runtime| runtime.layout().clone());
+        let query = query.filter(|query| layout.is_some_and(|layout| query.check(&layout).is_ok()));
+        if let Err(error) = memories.request_view(slot, ViewRequest { tick: tick.0, columns: COLUMNS, query }) {
             inspector.error = Some(error.to_string());
         }
         inspector.look = Look::Asked(now);

@@ -37,12 +37,6 @@ impl QueryBuilder {
         let values: Vec<Option<f32>> = self.drafts.iter().map(fixed).collect();
         values.iter().any(Option::is_some).then(|| Query::from_masked(&values))
     }
-
-    /// Begins anew with the next layout.
-    pub fn forget_layout(&mut self) {
-        self.drafts.clear();
-        self.source = QuerySource::Agent;
-    }
 }
 
 /// Draws the builder.

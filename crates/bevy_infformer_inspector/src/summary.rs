@@ -7,7 +7,7 @@ use bevy_infformer::infformer::{MemoryConfig, MemoryView, RuntimeDiagnostics};
 /// Draws the figures of one agent.
 pub fn show_memory(ui: &mut egui::Ui, view: &MemoryView, config: &MemoryConfig) {
     egui::Grid::new("memory summary").num_columns(4).spacing([10.0, 2.0]).show(ui, |ui| {
-        let lived = (view.newest_tick - view.first_tick) as f32 * config.seconds_per_tick;
+        let lived = view.lived as f32 * config.seconds_per_tick;
         ui.weak("remembers");
         ui.label(format!("{} observations", view.observations));
         ui.weak("over");

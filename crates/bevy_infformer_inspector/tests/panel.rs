@@ -36,8 +36,9 @@ fn harness(agents: Vec<Entity>) -> Harness<'static, MemoryInspector> {
     let mut inspector = MemoryInspector::default();
     inspector.select(agents[0]);
     let query = Some(Query::from_masked(&[Some(1.0), None, None]));
-    let look =
-        |engine: &mut Engine| engine.view(step.agent, &ViewRequest { columns: 64, query: query.clone() }).unwrap();
+    let look = |engine: &mut Engine| {
+        engine.view(step.agent, &ViewRequest { tick: 200, columns: 64, query: query.clone() }).unwrap()
+    };
     inspector.view = Some(Box::new(look(&mut engine)));
     let config = engine.config().clone();
     let layout = engine.layout().clone();

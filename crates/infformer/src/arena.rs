@@ -4,7 +4,7 @@
 //! every tick (short-term rings, statistics, counters, lengths of blocks) lies on the host. On the CPU the tensor is
 //! written and read in place; on other devices writes are one product over the gathered slots.
 
-use crate::blocks::BlocksState;
+use crate::blocks::{BlocksPlan, BlocksState};
 use crate::error::{Error, Result};
 use crate::moments::AgentState;
 use crate::plan::{Counters, MemoryPlan, Policy, Statistics};
@@ -12,6 +12,9 @@ use crate::signal::{LinearPlan, LinearState, Matrix};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+
+/// Slots written at once: it bounds the matrices that agents of different ages need under `Uniform`.
+const SLOTS_A_WRITE: usize = crate::signal::KEPT_BY_AGE;
 
 /// How the long-term tensor is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,9 +156,6 @@ impl StateArena {
     pub(crate) fn observe(&mut self, plan: &MemoryPlan, slot: usize, tick: u64, values: &[f32]) {
         let counters = &mut self.counters[slot];
         let interval = if counters.observations == 0 { 0 } else { tick - counters.newest_tick };
-        if counters.observations == 0 {
-            counters.first_tick = tick;
-        }
         let width = plan.layout.width();
         let own = slot * width..(slot + 1) * width;
         let statistics = Statistics { mean: &mut self.mean[own.clone()], variance: &mut self.variance[own] };
@@ -168,36 +168,35 @@ impl StateArena {
         counters.observations += 1;
         counters.held += 1;
         counters.newest_tick = tick;
+        counters.lived += interval;
     }
 
     /// Whether a slot's ring holds S observations and a whole chunk, which is then to be written.
     pub(crate) fn is_full(&self, plan: &MemoryPlan, slot: usize) -> bool {
-        self.counters[slot].held as usize == plan.short_term_rows()
+        self.counters[slot].held as usize >= plan.short_term_rows()
     }
 
     /// Writes the oldest chunk of every slot in `due` into its long-term signal.
+    ///
+    /// Each slot's counters move with its own write: a failure on the way leaves the others whole, written or not.
     pub(crate) fn write(&mut self, plan: &mut MemoryPlan, due: &[usize], chunks: &mut Vec<f32>) -> Result<()> {
         let (rows, width, length) = (plan.short_term_rows(), plan.row_width(), plan.config.chunk);
-        chunks.clear();
-        for &slot in due {
-            for i in 0..length {
-                let row = slot * rows + (self.counters[slot].head as usize + i) % rows;
-                chunks.extend_from_slice(&self.short_term[row * width..(row + 1) * width]);
+        for due in due.chunks(SLOTS_A_WRITE) {
+            chunks.clear();
+            for &slot in due {
+                for i in 0..length {
+                    let row = slot * rows + (self.counters[slot].head as usize + i) % rows;
+                    chunks.extend_from_slice(&self.short_term[row * width..(row + 1) * width]);
+                }
             }
-        }
-        if let Policy::Linear(linear) = &mut plan.policy {
-            linear.prepare(due.iter().map(|slot| self.counters[*slot].written / length as u64));
-        }
-        match (&plan.policy, self.execution) {
-            (Policy::Linear(linear), Execution::Tensors) => self.write_tensors(linear, due, chunks, width)?,
-            (Policy::Linear(linear), Execution::Host) => self.write_linear(plan, linear, due, chunks)?,
-            (Policy::Blocks(_), _) => self.write_blocks(plan, due, chunks)?,
-        }
-        for &slot in due {
-            let counters = &mut self.counters[slot];
-            counters.head = (counters.head + length as u32) % rows as u32;
-            counters.held -= length as u32;
-            counters.written += length as u64;
+            if let Policy::Linear(linear) = &mut plan.policy {
+                linear.prepare(due.iter().map(|slot| self.counters[*slot].written / length as u64));
+            }
+            match (&plan.policy, self.execution) {
+                (Policy::Linear(linear), Execution::Tensors) => self.write_tensors(plan, linear, due, chunks)?,
+                (Policy::Linear(linear), Execution::Host) => self.write_linear(plan, linear, due, chunks)?,
+                (Policy::Blocks(blocks), _) => self.write_blocks(plan, blocks, due, chunks)?,
+            }
         }
         Ok(())
     }
@@ -215,12 +214,12 @@ impl StateArena {
                     histogram: &mut histogram[slot * histogram_length..(slot + 1) * histogram_length],
                 };
                 linear.write(state, chunk, width, scratch);
+                counters[slot].advance(plan);
             }
         })
     }
 
-    fn write_blocks(&mut self, plan: &MemoryPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
-        let Policy::Blocks(blocks) = &plan.policy else { return Ok(()) };
+    fn write_blocks(&mut self, plan: &MemoryPlan, blocks: &BlocksPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
         let (width, means, stride) = (plan.layout.width(), plan.long_term_length(), plan.lengths_length());
         let (row_width, length) = (plan.row_width(), plan.config.chunk);
         let Self { counters, lengths, losses, mean, variance, precision, .. } = self;
@@ -237,13 +236,14 @@ impl StateArena {
                 for (i, row) in chunk.chunks_exact(row_width).enumerate() {
                     blocks.push(&mut state, counters[slot].written + i as u64, row, precision, &variance[own.clone()]);
                 }
+                counters[slot].advance(plan);
             }
         })
     }
 
     /// One product a distinct pair of matrices: \[N, N + L\]·\[N + L, agents × width\].
-    fn write_tensors(&mut self, linear: &LinearPlan, due: &[usize], chunks: &[f32], width: usize) -> Result<()> {
-        let (count, length) = (linear.basis.count(), linear.chunk);
+    fn write_tensors(&mut self, plan: &MemoryPlan, linear: &LinearPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
+        let (count, length, width) = (linear.basis.count(), linear.chunk, plan.row_width());
         let chunk_length = length * width;
         let mut alike: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for (position, &slot) in due.iter().enumerate() {
@@ -280,6 +280,7 @@ impl StateArena {
                 .reshape((agents, count * width))?;
             let places = slots.reshape((agents, 1))?.broadcast_as(next.shape())?.contiguous()?;
             self.long_term.scatter_set(&places, &next, 0)?;
+            positions.iter().for_each(|position| self.counters[due[*position]].advance(plan));
         }
         Ok(())
     }

@@ -42,8 +42,12 @@ impl Basis {
         }
         let mut basis = Self { kind: kind.clone(), count, centres: vec![], widths: vec![] };
         if let BasisKind::GaussianRbf { widths } = kind {
-            if widths.is_empty() || widths.iter().any(|width| !(width.is_finite() && *width > 0.0)) {
-                return refuse("basis.widths", format!("{widths:?}"), "one or more finite numbers above 0".into());
+            if widths.is_empty() || widths.iter().any(|width| !(1e-4..=10.0).contains(width)) {
+                return refuse(
+                    "forgetting.basis.widths",
+                    format!("{widths:?}"),
+                    "one or more numbers from 1e-4 to 10".into(),
+                );
             }
             if !count.is_multiple_of(widths.len()) || count / widths.len() < 2 {
                 let allowed =
@@ -146,8 +150,10 @@ impl Basis {
                 let (start, end) = ((mean - 8.0 * spread).max(0.0), (mean + 8.0 * spread).min(1.0));
                 let mut at = vec![0.0; self.count];
                 let mut mass = 0.0;
-                let panels = (self.count / 4).max(16);
-                for (t, weight) in crate::quadrature::panels(&crate::quadrature::even_edges(start, end, panels)) {
+                let own = self.panel_edges().into_iter().chain(crate::quadrature::even_edges(start, end, 16));
+                let mut edges: Vec<f64> = own.filter(|edge| (start..=end).contains(edge)).collect();
+                edges.sort_by(f64::total_cmp);
+                for (t, weight) in crate::quadrature::panels(&edges) {
                     let weight = weight * normal_density(t - mean, spread);
                     self.evaluate(t, &mut at);
                     values.iter_mut().zip(&at).for_each(|(value, psi)| *value += weight * psi);
@@ -170,7 +176,12 @@ impl Basis {
             BasisKind::Cosine | BasisKind::Legendre => self.count.div_ceil(2),
             BasisKind::Bins => self.count,
         };
-        crate::quadrature::even_edges(0.0, 1.0, panels)
+        let edges = crate::quadrature::even_edges(0.0, 1.0, panels);
+        match self.kind {
+            // Legendre polynomials oscillate evenly in the angle: ever faster towards the ends.
+            BasisKind::Legendre => edges.iter().map(|edge| 0.5 - 0.5 * (PI * edge).cos()).collect(),
+            _ => edges,
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl GroupBlocks<'_> {
             .map(|((left, right), precision)| (left - right).powi(2) * precision)
             .sum();
         let (l1, l2) = (self.lengths[older] as f32, self.lengths[older + 1] as f32);
-        l1 * l2 / (l1 + l2) * squared / channels as f32
+        (l1 * l2 / (l1 + l2) * squared / channels as f32).min(f32::MAX)
     }
 
     /// Merges the block with its newer neighbour and moves the newer ones down.

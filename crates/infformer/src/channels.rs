@@ -16,6 +16,14 @@ pub enum Scale {
     Learnt,
 }
 
+/// The largest value that can be remembered: its square, and sums of such squares, are f32 numbers still.
+pub const LARGEST_VALUE: f32 = 1e15;
+
+/// Whether a value can be remembered: finite, and not beyond [`LARGEST_VALUE`].
+pub(crate) fn is_storable(value: f32) -> bool {
+    value.abs() <= LARGEST_VALUE
+}
+
 /// One number of an observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,8 +65,8 @@ pub struct ChannelLayout {
 }
 
 impl ChannelLayout {
-    /// Lays the groups out one after the other. Errors: no channel, an empty or repeated name, a scale that is not
-    /// a positive number.
+    /// Lays the groups out one after the other. Errors: no channel, an empty or repeated name, a scale out
+    /// of 1e-9 to 1e9.
     pub fn new(groups: &[ChannelGroup]) -> Result<Self> {
         let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![] };
         let refuse = |field: String, value: String, allowed: &str| {
@@ -80,10 +88,10 @@ impl ChannelLayout {
                     return refuse(field, format!("{:?}", channel.name), "a name that is new in its group");
                 }
                 if let Scale::Given(scale) = channel.scale
-                    && !(scale.is_finite() && scale > 0.0)
+                    && !(1e-9..=1e9).contains(&scale)
                 {
                     let field = format!("groups[{g}].channels[{c}].scale");
-                    return refuse(field, scale.to_string(), "a finite number above 0, or Learnt");
+                    return refuse(field, scale.to_string(), "1e-9 to 1e9, or Learnt");
                 }
                 layout.names.push(name);
                 layout.units.push(channel.unit.clone());
@@ -142,7 +150,7 @@ impl ChannelLayout {
         if values.len() != self.width() {
             return Err(Error::Width { what, expected: self.width(), found: values.len() });
         }
-        match values.iter().position(|value| !value.is_finite()) {
+        match values.iter().position(|value| !is_storable(*value)) {
             None => Ok(()),
             Some(at) => {
                 let value = values[at].to_string();

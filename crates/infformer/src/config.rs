@@ -109,6 +109,11 @@ impl MemoryConfig {
         )
     }
 
+    /// An age in ticks as seconds.
+    pub fn seconds(&self, ticks: f32) -> f32 {
+        ticks * self.seconds_per_tick
+    }
+
     /// Reads RON text and validates it.
     pub fn from_ron(text: &str) -> Result<Self> {
         let config: Self = ron::from_str(text).map_err(|error| Error::Parse(error.to_string()))?;

@@ -14,6 +14,9 @@ use candle_core::Device;
 use std::fmt;
 use std::sync::Arc;
 
+/// Steps for which the state before a write is kept for an agent that somebody looked at.
+const WATCHED_STEPS: u64 = 600;
+
 /// Names one agent. An id is never given twice: a slot that is used again has a new generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId {
@@ -59,6 +62,15 @@ impl AgentStep {
     }
 }
 
+/// How a loaded memory's ticks go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedClock {
+    /// The ticks are still those of the save: replays, a configuration that changed meanwhile.
+    Kept,
+    /// The newest saved observation counts as one of this tick: a new session whose ticks begin anew, a saved game.
+    NewestAt(u64),
+}
+
 /// The memories of many agents of one kind.
 #[derive(Debug)]
 pub struct Engine {
@@ -70,12 +82,16 @@ pub struct Engine {
     free: Vec<u32>,
     scratch: StepScratch,
     watched: Option<view::Watched>,
+    /// Steps so far.
+    steps: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SlotUse {
     generation: u32,
     living: bool,
+    /// Number of the last step that the agent was part of.
+    step: u64,
 }
 
 /// Buffers of a step, kept from one to the next.
@@ -108,6 +124,7 @@ impl Engine {
             free: vec![],
             scratch: StepScratch::default(),
             watched: None,
+            steps: 0,
         })
     }
 
@@ -147,13 +164,14 @@ impl Engine {
     pub(crate) fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
         let slot = agent.slot as usize;
         self.arena.reserve(&self.plan, slot + 1)?;
+        self.forget_watched(slot);
         self.arena.clear(&self.plan, slot)?;
         while self.slots.len() <= slot {
             self.free.push(self.slots.len() as u32);
-            self.slots.push(SlotUse { generation: 0, living: false });
+            self.slots.push(SlotUse { generation: 0, living: false, step: 0 });
         }
         self.free.retain(|free| *free != agent.slot);
-        self.slots[slot] = SlotUse { generation: agent.generation, living: true };
+        self.slots[slot] = SlotUse { generation: agent.generation, living: true, step: 0 };
         Ok(agent)
     }
 
@@ -168,7 +186,13 @@ impl Engine {
     /// Empties an agent's memory.
     pub fn reset(&mut self, agent: AgentId) -> Result<()> {
         let slot = self.slot(agent)?;
+        self.forget_watched(slot);
         self.arena.clear(&self.plan, slot)
+    }
+
+    /// A look at a slot must not tell of what was in it before.
+    fn forget_watched(&mut self, slot: usize) {
+        self.watched = self.watched.take().filter(|watched| watched.slot != slot);
     }
 
     /// Observations ever pushed by an agent.
@@ -191,13 +215,20 @@ impl Engine {
     }
 
     fn check(&mut self, steps: &mut [AgentStep]) {
+        self.steps += 1;
         for step in steps {
             step.outcome = self.check_step(step);
+            if step.outcome.is_ok() {
+                self.slots[step.agent.slot()].step = self.steps;
+            }
         }
     }
 
     fn check_step(&self, step: &AgentStep) -> Result<()> {
         let slot = self.slot(step.agent)?;
+        if self.slots[slot].step == self.steps {
+            return Err(Error::Repeated { agent: step.agent.to_string() });
+        }
         if **step.observations.layout() != *self.layout {
             let found = step.observations.layout().width();
             return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
@@ -221,18 +252,21 @@ impl Engine {
             due.clear();
             for (step, taken) in steps.iter().zip(taken.iter_mut()).filter(|(step, _)| step.outcome.is_ok()) {
                 let slot = step.agent.slot as usize;
-                while let Some((tick, values)) = step.observations.get(*taken) {
+                // A ring may be full already, where an earlier step failed between filling and writing it.
+                while !self.arena.is_full(&self.plan, slot) {
+                    let Some((tick, values)) = step.observations.get(*taken) else { break };
                     self.arena.observe(&self.plan, slot, tick, values);
                     *taken += 1;
-                    if self.arena.is_full(&self.plan, slot) {
-                        due.push(slot);
-                        break;
-                    }
+                }
+                if self.arena.is_full(&self.plan, slot) {
+                    due.push(slot);
                 }
             }
             if due.is_empty() {
                 return Ok(());
             }
+            // Nobody looks any more: watching ends.
+            self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
             if let Some(watched) = &mut self.watched
                 && due.contains(&watched.slot)
             {
@@ -248,7 +282,9 @@ impl Engine {
         askers.clear();
         for (i, step) in steps.iter_mut().enumerate() {
             step.answers.resize_with(step.queries.len(), Answer::default);
-            if step.outcome.is_ok() && !step.queries.is_empty() {
+            if step.outcome.is_err() {
+                step.answers.clear();
+            } else if !step.queries.is_empty() {
                 slots.push(step.agent.slot as usize);
                 askers.push(i);
             }
@@ -273,8 +309,16 @@ impl Engine {
         }
         let watched = self.watched.take().filter(|watched| watched.slot == slot);
         let before = watched.and_then(|watched| watched.before);
-        let view = view::look(&mut self.arena, &self.plan, slot, request, before.as_ref(), &mut self.scratch.recall)?;
-        self.watched = Some(view::Watched { slot, before });
+        let view = view::look(
+            &mut self.arena,
+            &self.plan,
+            self.layout.clone(),
+            slot,
+            request,
+            before.as_ref(),
+            &mut self.scratch.recall,
+        )?;
+        self.watched = Some(view::Watched { slot, before, step: self.steps });
         Ok(view)
     }
 
@@ -303,12 +347,18 @@ impl Engine {
     }
 
     /// Puts a saved memory in place of an agent's own. Errors say why bytes are refused; the memory is then as before.
-    pub fn load(&mut self, agent: AgentId, bytes: &[u8]) -> Result<()> {
+    pub fn load(&mut self, agent: AgentId, bytes: &[u8], clock: LoadedClock) -> Result<()> {
         let slot = self.slot(agent)?;
         let lengths = self.arena.float_lengths(&self.plan);
-        let agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
-        match agents.as_slice() {
-            [(_, state)] => self.arena.restore(&self.plan, slot, state),
+        let mut agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
+        match agents.as_mut_slice() {
+            [(_, state)] => {
+                if let LoadedClock::NewestAt(tick) = clock {
+                    state.counters.newest_tick = tick;
+                }
+                self.forget_watched(slot);
+                self.arena.restore(&self.plan, slot, state)
+            }
             other => {
                 let message = format!("it holds {} agents; use Engine::load_all", other.len());
                 Err(crate::error::SnapshotError::Header(message).into())

@@ -29,8 +29,8 @@ pub enum Error {
         /// The number of values passed.
         found: usize,
     },
-    /// NaN or an infinity where a number is needed.
-    #[error("channel `{channel}` of {what} is {value}; only finite numbers can be remembered")]
+    /// NaN, an infinity or a number beyond 1e15.
+    #[error("channel `{channel}` of {what} is {value}; only finite numbers up to 1e15 can be remembered")]
     NotFinite {
         /// Which vector.
         what: &'static str,
@@ -61,6 +61,12 @@ pub enum Error {
     /// An agent that was never spawned, or is gone.
     #[error("agent {agent} is not in this memory; it was removed or belongs to another runtime")]
     UnknownAgent {
+        /// The agent, as text.
+        agent: String,
+    },
+    /// An agent that appears twice in one step.
+    #[error("agent {agent} is in this step twice; put all its observations and queries into one `AgentStep`")]
+    Repeated {
         /// The agent, as text.
         agent: String,
     },

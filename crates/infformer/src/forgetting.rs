@@ -171,16 +171,18 @@ impl Forgetting {
             Err(Error::Configuration { field, value: value.to_string(), allowed: allowed.into() })
         };
         let check_tau = |tau: f64| check("tau", tau, tau > 0.0 && tau < 1.0, "between 0 and 1, both excluded");
-        let check_fit = |fit: &SampledFit| {
-            check("points", fit.points as f64, (2..=65_536).contains(&fit.points), "2 to 65536")?;
-            check("ridge", fit.ridge, fit.ridge > 0.0, "a finite number above 0")
+        let check_fit = |name: &str, fit: &SampledFit| {
+            check(&format!("{name}.points"), fit.points as f64, (2..=65_536).contains(&fit.points), "2 to 65536")?;
+            check(&format!("{name}.ridge"), fit.ridge, fit.ridge > 0.0, "a finite number above 0")
         };
         match self {
             Forgetting::Geometric { tau, projection, .. } => {
                 check_tau(*tau)?;
                 match projection {
-                    Projection::Exact { ridge } => check("ridge", *ridge, *ridge > 0.0, "a finite number above 0"),
-                    Projection::Sampled(fit) => check_fit(fit),
+                    Projection::Exact { ridge } => {
+                        check("projection.ridge", *ridge, *ridge > 0.0, "a finite number above 0")
+                    }
+                    Projection::Sampled(fit) => check_fit("projection", fit),
                 }
             }
             Forgetting::PowerLaw { resolution, horizon, .. } => {
@@ -190,7 +192,7 @@ impl Forgetting {
             Forgetting::Uniform => Ok(()),
             Forgetting::Sticky { tau, fit, bins, .. } => {
                 check_tau(*tau)?;
-                check_fit(fit)?;
+                check_fit("fit", fit)?;
                 check("bins", *bins as f64, (2..=65_536).contains(bins), "2 to 65536")
             }
             Forgetting::Adaptive(AdaptiveRule { resolution, mix, tolerance }) => {

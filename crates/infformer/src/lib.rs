@@ -37,7 +37,7 @@ pub mod reference;
 pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
 pub use config::{MemoryConfig, RecallConfig};
 pub use density::{Density, Measure};
-pub use engine::{AgentId, AgentStep, Engine};
+pub use engine::{AgentId, AgentStep, Engine, LoadedClock};
 pub use error::{Error, Result, SnapshotError};
 pub use forgetting::Forgetting;
 pub use observations::ObservationQueue;

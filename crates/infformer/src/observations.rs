@@ -28,9 +28,9 @@ struct Entry {
 }
 
 impl ObservationQueue {
-    /// A queue of at most `capacity` observations (at least 1) of the given layout.
+    /// A queue of at most `capacity` observations (at least 2) of the given layout.
     pub fn new(layout: Arc<ChannelLayout>, capacity: usize) -> Self {
-        let capacity = capacity.max(1);
+        let capacity = capacity.max(2);
         let values = vec![0.0; capacity * layout.width()];
         let entries = Vec::with_capacity(capacity);
         Self { layout, capacity, head: 0, entries, values, coalesced: 0, newest_tick: None }
@@ -66,7 +66,7 @@ impl ObservationQueue {
     fn coalesce_oldest(&mut self) {
         let width = self.layout.width();
         let (oldest, next) = (self.head, (self.head + 1) % self.capacity);
-        let weight = self.entries[oldest].weight + self.entries[next].weight;
+        let weight = self.entries[oldest].weight.saturating_add(self.entries[next].weight);
         let share = self.entries[oldest].weight as f32 / weight as f32;
         self.entries[next].weight = weight;
         self.coalesced += 1;

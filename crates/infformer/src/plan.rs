@@ -121,10 +121,20 @@ pub(crate) struct Counters {
     pub(crate) written: u64,
     /// Tick of the newest.
     pub(crate) newest_tick: u64,
-    /// Tick of the first.
-    pub(crate) first_tick: u64,
+    /// Ticks from the first to the newest.
+    pub(crate) lived: u64,
     /// Row of the oldest observation in the ring.
     pub(crate) head: u32,
     /// Observations in the ring.
     pub(crate) held: u32,
+}
+
+impl Counters {
+    /// The oldest chunk of the ring is in the signal now.
+    pub(crate) fn advance(&mut self, plan: &MemoryPlan) {
+        let chunk = plan.config.chunk as u32;
+        self.head = (self.head + chunk) % plan.short_term_rows() as u32;
+        self.held -= chunk;
+        self.written += u64::from(chunk);
+    }
 }

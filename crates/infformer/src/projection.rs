@@ -2,7 +2,8 @@
 //!
 //! The L2 projection of a signal f on the span of ψ has the coefficients (G + λI)⁻¹∫ψf with the Gram matrix
 //! G = ∫ψψᵀ. Squeezing the past and appending a chunk are linear in (B, X), so A and C follow from cross-Gram
-//! integrals under the warp. The paper fits sampled points instead: B = (FᵀF + λI)⁻¹Fᵀ·samples.
+//! integrals under the warp. nalgebra factorises them (Cholesky): pure Rust, quick to build, and an N of a few hundred
+//! is solved once. The paper fits sampled points instead: B = (FᵀF + λI)⁻¹Fᵀ·samples.
 
 use crate::basis::Basis;
 use crate::error::{Error, Result};
@@ -218,9 +219,10 @@ impl Solver {
 
     fn factorised(matrix: DMatrix<f64>) -> Result<Self> {
         nalgebra::Cholesky::new(matrix).map(Self).ok_or_else(|| Error::Configuration {
-            field: "forgetting.ridge".into(),
-            value: "too small".into(),
-            allowed: "a larger ridge: with these basis functions the Gram matrix is singular".into(),
+            field: "forgetting.basis".into(),
+            value: "not separable".into(),
+            allowed: "functions that differ by more than rounding: narrower widths, fewer functions or a larger ridge"
+                .into(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What is asked of a memory, and what it answers.
 
-use crate::channels::ChannelLayout;
+use crate::channels::{ChannelLayout, is_storable};
 use crate::error::{Error, Result};
 
 /// "When and where was it like this?": values for some channels, the rest free.
@@ -99,7 +99,7 @@ impl Query {
                 let found = constraint.channel + 1;
                 return Err(Error::Width { what: "the query", expected: layout.width(), found });
             };
-            if !constraint.value.is_finite() {
+            if !is_storable(constraint.value) {
                 let value = constraint.value.to_string();
                 return Err(Error::NotFinite { what: "the query", channel: name.clone(), value });
             }

@@ -68,7 +68,7 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
 
     let distance = |cell| -> f64 {
         let squared =
-            |value: f32, target: f32, channel: usize| f64::from((value - target).powi(2) * precision[channel]);
+            |value: f32, target: f32, channel: usize| f64::from(value - target).powi(2) * f64::from(precision[channel]);
         let constraints = query.constraints().iter();
         constraints.map(|c| squared(cells.value(agent, cell, c.channel), c.value, c.channel)).sum()
     };

@@ -6,7 +6,7 @@
 
 use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
-use crate::engine::{AgentId, AgentStep, Engine};
+use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
 use crate::observations::ObservationQueue;
 use crate::query::Query;
@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Where and when memories are worked on. The numbers are the same in all modes.
+/// Where and when memories are worked on. The same observations at the same ticks give the same numbers in all modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum RuntimeMode {
-    /// On the caller's thread, inside `flush`: tests, wasm, training.
+    /// On the caller's thread, inside `flush`: tests, training.
     Inline,
     /// On worker threads; `receive` waits for every reply to the tick before: replays, rollback.
     Lockstep,
@@ -38,9 +38,9 @@ pub enum RuntimeMode {
 pub struct RuntimeConfig {
     /// Where and when memories are worked on.
     pub mode: RuntimeMode,
-    /// Worker threads, at least 1; agents are shared out among them. `Inline` has none.
+    /// Worker threads, 1 to 256; agents are shared out among them. `Inline` has none.
     pub workers: usize,
-    /// Batches under way to a worker, at least 1. Two let it begin the next while a reply waits to be read.
+    /// Batches under way to a worker, 1 to 1,024. Two let it begin the next while a reply waits to be read.
     pub batches: usize,
     /// Observations that wait in an agent's own queue while its worker lags; then the oldest are coalesced.
     pub observations: usize,
@@ -49,6 +49,25 @@ pub struct RuntimeConfig {
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self { mode: RuntimeMode::default(), workers: 1, batches: 2, observations: 64 }
+    }
+}
+
+impl RuntimeConfig {
+    /// Checks every field; an error names the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let fields = [
+            ("workers", self.workers, 1..=256),
+            ("batches", self.batches, 1..=1_024),
+            ("observations", self.observations, 2..=1 << 24),
+        ];
+        match fields.into_iter().find(|(_, value, range)| !range.contains(value)) {
+            None => Ok(()),
+            Some((field, value, range)) => Err(Error::Configuration {
+                field: format!("runtime.{field}"),
+                value: value.to_string(),
+                allowed: format!("{} to {}", range.start(), range.end()),
+            }),
+        }
     }
 }
 
@@ -74,7 +93,7 @@ pub struct RuntimeDiagnostics {
     pub step_time: Duration,
     /// Replies that came later than the tick after their submission.
     pub late_replies: u64,
-    /// Submissions that were put off because a worker lagged.
+    /// Submissions that were put off because a worker lagged or had failed.
     pub deferred: u64,
     /// Observations that were on their way when a worker failed, and that no memory took.
     pub lost_observations: u64,
@@ -91,13 +110,23 @@ pub struct Runtime {
     layout: Arc<ChannelLayout>,
     bytes_per_agent: usize,
     lanes: Vec<Lane>,
-    /// Generation of each slot, and whether an agent lives in it.
-    slots: Vec<(u32, Life)>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
     submission: u64,
     diagnostics: RuntimeDiagnostics,
     failures: Vec<String>,
     views: HashMap<AgentId, Result<Box<MemoryView>>>,
+}
+
+/// What the caller's side knows of one slot.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    generation: u32,
+    life: Life,
+    /// The last submission that its agent was part of: one a flush.
+    submitted: u64,
+    /// Answers to this submission and earlier ones are of a memory that was reset or replaced since.
+    outdated: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +141,21 @@ struct Lane {
     place: Place,
     outgoing: Batch,
     in_flight: usize,
+    /// Observations in each batch under way.
+    on_their_way: VecDeque<u64>,
     arrived: VecDeque<Reply>,
     failed: bool,
+    /// The last submission before the latest restart: failures up to it are known.
+    restarted: u64,
     idle_batches: Vec<Batch>,
     idle_steps: Vec<AgentStep>,
+}
+
+/// Whether to wait for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    ForReply,
+    Never,
 }
 
 #[derive(Debug)]
@@ -166,11 +206,9 @@ impl Place {
 impl Runtime {
     /// A runtime without agents. Errors: an invalid configuration, a policy that the device cannot run, no thread.
     pub fn new(memory: &MemoryConfig, config: RuntimeConfig, device: &Device) -> Result<Self> {
-        let config = RuntimeConfig {
-            workers: if config.mode == RuntimeMode::Inline { 1 } else { config.workers.max(1) },
-            batches: config.batches.max(1),
-            ..config
-        };
+        config.validate()?;
+        let workers = if config.mode == RuntimeMode::Inline { 1 } else { config.workers };
+        let config = RuntimeConfig { workers, ..config };
         let engine = Engine::new(memory, device)?;
         let (layout, bytes_per_agent) = (engine.layout().clone(), engine.bytes_per_agent());
         let mut lanes = vec![];
@@ -183,8 +221,10 @@ impl Runtime {
                 place: Place::new(engine, config.mode, config.batches, number)?,
                 outgoing: Batch::default(),
                 in_flight: 0,
+                on_their_way: VecDeque::new(),
                 arrived: VecDeque::new(),
                 failed: false,
+                restarted: 0,
                 idle_batches: vec![],
                 idle_steps: vec![],
             });
@@ -233,13 +273,13 @@ impl Runtime {
     /// Adds an agent with an empty memory. The worker hears of it with the next `flush`.
     pub fn spawn(&mut self) -> AgentId {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
-        if slot as usize == self.slots.len() {
-            self.slots.push((0, Life::Living));
-        } else {
-            let generation = &mut self.slots[slot as usize];
-            *generation = (generation.0 + 1, Life::Living);
+        let generation = self.slots.get(slot as usize).map_or(0, |old| old.generation.wrapping_add(1));
+        let new = Slot { generation, life: Life::Living, submitted: 0, outdated: 0 };
+        match self.slots.get_mut(slot as usize) {
+            Some(old) => *old = new,
+            None => self.slots.push(new),
         }
-        let agent = AgentId { slot, generation: self.slots[slot as usize].0 };
+        let agent = AgentId { slot, generation };
         self.control(agent, Control::Spawn);
         self.diagnostics.agents += 1;
         agent
@@ -250,7 +290,7 @@ impl Runtime {
         self.check(agent)?;
         self.forget_outgoing(agent);
         self.control(agent, Control::Remove);
-        self.slots[agent.slot as usize].1 = Life::Gone;
+        self.slots[agent.slot()].life = Life::Gone;
         self.free.push(agent.slot);
         self.views.remove(&agent);
         self.diagnostics.agents -= 1;
@@ -262,10 +302,20 @@ impl Runtime {
         self.check(agent)?;
         self.forget_outgoing(agent);
         self.control(agent, Control::Reset);
+        self.begin_anew(agent);
         Ok(())
     }
 
-    /// Takes an agent's tick along: its observations (which leave the queue) and its queries.
+    /// Answers and looks that are under way tell of a memory that is no more.
+    fn begin_anew(&mut self, agent: AgentId) {
+        self.slots[agent.slot()].outdated = self.submission;
+        self.views.remove(&agent);
+    }
+
+    /// Takes an agent's tick along, once a flush: its observations (which leave the queue) and its queries. When it is
+    /// [`Submitted::Deferred`], observations and queries are the caller's still, to be submitted again.
+    ///
+    /// Errors: an unknown agent, a queue of another layout, a query that does not fit; nothing is taken then.
     pub fn submit(
         &mut self,
         agent: AgentId,
@@ -274,10 +324,18 @@ impl Runtime {
         queries: &[Query],
     ) -> Result<Submitted> {
         self.check(agent)?;
+        if **observations.layout() != *self.layout {
+            let found = observations.layout().width();
+            return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
+        }
+        queries.iter().try_for_each(|query| query.check(&self.layout))?;
+        if self.slots[agent.slot()].submitted == self.submission + 1 {
+            return Ok(Submitted::Deferred);
+        }
         let local = self.local(agent);
         let (layout, length) = (&self.layout, self.config.observations);
         let lane = &mut self.lanes[agent.slot as usize % self.config.workers];
-        if lane.failed || lane.in_flight >= self.config.batches {
+        if lane.failed || lane.in_flight + lane.arrived.len() >= self.config.batches {
             self.diagnostics.deferred += 1;
             return Ok(Submitted::Deferred);
         }
@@ -287,6 +345,7 @@ impl Runtime {
         step.queries.resize_with(queries.len(), Query::default);
         step.queries.iter_mut().zip(queries).for_each(|(own, query)| own.copy_from(query));
         lane.outgoing.steps.push(step);
+        self.slots[agent.slot()].submitted = self.submission + 1;
         Ok(Submitted::Taken)
     }
 
@@ -304,11 +363,11 @@ impl Runtime {
     /// `Lockstep` waits until all replies are there; the other modes take what has come.
     pub fn receive(&mut self, mut apply: impl FnMut(&mut AgentStep, u64)) {
         for number in 0..self.lanes.len() {
-            let waits = self.config.mode == RuntimeMode::Lockstep;
+            let wait = if self.config.mode == RuntimeMode::Lockstep { Wait::ForReply } else { Wait::Never };
             loop {
                 let reply = match self.lanes[number].arrived.pop_front() {
                     Some(reply) => reply,
-                    None => match self.lanes[number].next(waits) {
+                    None => match self.lanes[number].next(wait) {
                         Ok(Some(reply)) => reply,
                         Ok(None) => break,
                         Err(message) => {
@@ -325,7 +384,8 @@ impl Runtime {
 
     fn apply(&mut self, number: usize, mut reply: Reply, apply: &mut impl FnMut(&mut AgentStep, u64)) {
         self.settle(number, &mut reply);
-        let late = self.submission.saturating_sub(reply.batch.submission);
+        let submission = reply.batch.submission;
+        let late = self.submission.saturating_sub(submission);
         if !reply.batch.steps.is_empty() {
             self.diagnostics.batch_size = reply.batch.steps.len();
             self.diagnostics.step_time = reply.duration;
@@ -335,17 +395,31 @@ impl Runtime {
         let lane = &mut self.lanes[number];
         for mut step in reply.batch.steps.drain(..) {
             step.agent.slot = step.agent.slot * workers + number as u32;
-            apply(&mut step, late);
+            // An agent that is gone, or whose memory began anew since, has no use for its answers.
+            let slot = self.slots.get(step.agent.slot()).filter(|slot| slot.generation == step.agent.generation);
+            if slot.is_some_and(|slot| submission > slot.outdated) {
+                apply(&mut step, late);
+            }
             lane.idle_steps.push(step);
         }
         lane.idle_batches.push(reply.batch);
     }
 
+    /// Takes note of all that has arrived; only replies with steps wait on, for `receive`.
+    fn settle_arrived(&mut self, number: usize) {
+        let mut arrived = std::mem::take(&mut self.lanes[number].arrived);
+        arrived.iter_mut().for_each(|reply| self.settle(number, reply));
+        arrived.retain(|reply| !reply.batch.steps.is_empty());
+        self.lanes[number].arrived = arrived;
+    }
+
     /// Takes note of a reply's outcomes and of a failure.
     fn settle(&mut self, number: usize, reply: &mut Reply) {
-        self.diagnostics.lost_observations += reply.lost;
+        self.diagnostics.lost_observations += std::mem::take(&mut reply.lost);
+        let lane = &self.lanes[number];
         if let Some(message) = reply.failure.take()
-            && !self.lanes[number].failed
+            && !lane.failed
+            && reply.batch.submission > lane.restarted
         {
             self.report(number, message);
         }
@@ -354,7 +428,9 @@ impl Runtime {
             match outcome {
                 Outcome::View(local, view) => {
                     let agent = AgentId { slot: local.slot * workers + number as u32, ..local };
-                    self.views.insert(agent, view);
+                    if self.check(agent).is_ok() && reply.batch.submission >= self.slots[agent.slot()].outdated {
+                        self.views.insert(agent, view);
+                    }
                 }
                 Outcome::Refused(error) => self.failures.push(error.to_string()),
                 // Their caller waits for them in `ask`.
@@ -365,8 +441,10 @@ impl Runtime {
 
     fn report(&mut self, number: usize, message: String) {
         self.lanes[number].failed = true;
-        if matches!(self.lanes[number].place, Place::Dead) {
-            self.lanes[number].in_flight = 0;
+        let lane = &mut self.lanes[number];
+        if matches!(lane.place, Place::Dead) {
+            lane.in_flight = 0;
+            self.diagnostics.lost_observations += lane.on_their_way.drain(..).sum::<u64>();
         }
         self.diagnostics.failures += 1;
         self.failures.push(message);
@@ -394,10 +472,10 @@ impl Runtime {
                 let engine = Engine::new(&self.memory, &self.device)?;
                 self.lanes[number].place = Place::new(engine, self.config.mode, self.config.batches, number)?;
                 self.lanes[number].in_flight = 0;
-                let living = self.slots.iter().enumerate().filter(|(_, (_, life))| *life == Life::Living);
+                let living = self.slots.iter().enumerate().filter(|(_, slot)| slot.life == Life::Living);
                 let own = living.filter(|(slot, _)| slot % self.config.workers == number);
                 let agents: Vec<AgentId> =
-                    own.map(|(slot, (generation, _))| AgentId { slot: slot as u32, generation: *generation }).collect();
+                    own.map(|(at, slot)| AgentId { slot: at as u32, generation: slot.generation }).collect();
                 self.lanes[number].outgoing.control.clear();
                 for agent in agents {
                     self.control(agent, Control::Spawn);
@@ -406,7 +484,7 @@ impl Runtime {
             }
             let lane = &mut self.lanes[number];
             lane.outgoing.control.push(Control::Restart);
-            lane.failed = false;
+            (lane.failed, lane.restarted) = (false, self.submission);
         }
         Ok(emptied)
     }
@@ -434,12 +512,10 @@ impl Runtime {
                 lane.send(self.submission, self.config.batches);
             }
             // A worker that is gone shows at the next `receive`.
-            while let Ok(Some(reply)) = self.lanes[number].next(false) {
+            while let Ok(Some(reply)) = self.lanes[number].next(Wait::Never) {
                 self.lanes[number].arrived.push_back(reply);
             }
-            let mut arrived = std::mem::take(&mut self.lanes[number].arrived);
-            arrived.iter_mut().for_each(|reply| self.settle(number, reply));
-            self.lanes[number].arrived = arrived;
+            self.settle_arrived(number);
         }
     }
 
@@ -457,12 +533,16 @@ impl Runtime {
         }
     }
 
-    /// Puts a saved memory in place of an agent's own. Waits for the worker. Errors say why bytes are refused.
-    pub fn load(&mut self, agent: AgentId, bytes: Vec<u8>) -> Result<()> {
+    /// Puts a saved memory in place of an agent's own. Waits for the worker. Errors say why bytes are refused; the
+    /// memory is then as before.
+    pub fn load(&mut self, agent: AgentId, bytes: Vec<u8>, clock: LoadedClock) -> Result<()> {
         self.check(agent)?;
-        self.forget_outgoing(agent);
-        match self.ask(agent, |local| Control::Load(local, bytes))? {
-            Outcome::Loaded(loaded) => loaded,
+        match self.ask(agent, |local| Control::Load(local, bytes, clock))? {
+            Outcome::Loaded(Ok(())) => {
+                self.begin_anew(agent);
+                Ok(())
+            }
+            Outcome::Loaded(refused) => refused,
             _ => Err(Error::Worker { message: "it did not answer a request to load".into() }),
         }
     }
@@ -474,22 +554,30 @@ impl Runtime {
 
     /// Sends a question and waits for its answer; other replies that come meanwhile wait for `receive`.
     fn ask(&mut self, agent: AgentId, question: impl FnOnce(AgentId) -> Control) -> Result<Outcome> {
+        let mut question = Some(question);
         let number = agent.slot as usize % self.config.workers;
-        self.control(agent, question);
         let dead = |message| Error::Worker { message };
-        while self.lanes[number].in_flight >= self.config.batches {
-            match self.lanes[number].next(true).map_err(dead)? {
-                Some(reply) => self.lanes[number].arrived.push_back(reply),
-                None => break,
+        // What was submitted goes first, as with the next flush; the question is a batch of its own.
+        for _ in 0..2 {
+            while self.lanes[number].in_flight >= self.config.batches {
+                match self.lanes[number].next(Wait::ForReply).map_err(dead)? {
+                    Some(reply) => self.lanes[number].arrived.push_back(reply),
+                    None => break,
+                }
+            }
+            self.lanes[number].send(self.submission + 1, self.config.batches);
+            if let Some(question) = question.take() {
+                self.control(agent, question);
             }
         }
-        self.lanes[number].send(self.submission, self.config.batches);
+        self.lanes[number].send(self.submission + 1, self.config.batches);
         loop {
             let lane = &mut self.lanes[number];
             if let Some(answer) = lane.arrived.iter_mut().find_map(Reply::take_answer) {
+                self.settle_arrived(number);
                 return Ok(answer);
             }
-            match lane.next(true).map_err(dead)? {
+            match lane.next(Wait::ForReply).map_err(dead)? {
                 Some(reply) => lane.arrived.push_back(reply),
                 None => return Err(dead("it stopped before it answered".into())),
             }
@@ -519,7 +607,7 @@ impl Runtime {
 
     fn check(&self, agent: AgentId) -> Result<()> {
         match self.slots.get(agent.slot as usize) {
-            Some((generation, Life::Living)) if *generation == agent.generation => Ok(()),
+            Some(slot) if slot.life == Life::Living && slot.generation == agent.generation => Ok(()),
             _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
         }
     }
@@ -543,6 +631,7 @@ impl Lane {
         match &mut self.place {
             Place::Here(worker) => self.arrived.push_back(worker.process(batch)),
             Place::Thread { sender, .. } => {
+                self.on_their_way.push_back(batch.steps.iter().map(|step| step.observations.len() as u64).sum());
                 // With room for every batch under way, a full channel cannot be; a closed one shows in `next`.
                 let _ = sender.try_send(batch);
                 self.in_flight += 1;
@@ -551,13 +640,15 @@ impl Lane {
         }
     }
 
-    /// The next reply. `Ok(None)`: none is under way, or (unless `wait`) none has come. Errors: the worker is gone.
-    fn next(&mut self, wait: bool) -> std::result::Result<Option<Reply>, String> {
+    /// The next reply. `Ok(None)`: none is under way, or (without waiting) none has come. Errors: the worker is gone.
+    fn next(&mut self, wait: Wait) -> std::result::Result<Option<Reply>, String> {
         if self.in_flight == 0 {
             return Ok(None);
         }
         let reply = match &self.place {
-            Place::Thread { receiver, .. } if wait => receiver.recv().map_err(|_| TryRecvError::Disconnected),
+            Place::Thread { receiver, .. } if wait == Wait::ForReply => {
+                receiver.recv().map_err(|_| TryRecvError::Disconnected)
+            }
             Place::Thread { receiver, .. } => receiver.try_recv(),
             Place::Here(_) => Err(TryRecvError::Empty),
             Place::Dead => Err(TryRecvError::Disconnected),
@@ -565,6 +656,7 @@ impl Lane {
         match reply {
             Ok(reply) => {
                 self.in_flight -= 1;
+                self.on_their_way.pop_front();
                 Ok(Some(reply))
             }
             Err(TryRecvError::Empty) => Ok(None),

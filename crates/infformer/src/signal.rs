@@ -87,8 +87,8 @@ pub(crate) struct LinearPlan {
     pub(crate) grid: Matrix,
 }
 
-/// How many of `Uniform`'s matrices are kept: agents spawned together share them.
-const KEPT_BY_AGE: usize = 256;
+/// How many of `Uniform`'s matrices are kept from write to write; agents spawned together share them.
+pub(crate) const KEPT_BY_AGE: usize = 256;
 
 impl LinearPlan {
     /// Builds A and C. `count` is N, `chunk` L. Errors: a basis that cannot be fitted.

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"INFFMEM\0";
 const VERSION: u32 = 1;
+/// Slots beyond this are taken for damage.
+const MOST_SLOTS: u32 = 1 << 24;
 /// Magic, version, fingerprint, header length, body length.
 const PREFIX: usize = 8 + 4 + 8 + 4 + 8;
 const CHECKSUM: usize = 8;
@@ -28,16 +30,16 @@ struct AgentHeader {
     observations: u64,
     written: u64,
     newest_tick: u64,
-    first_tick: u64,
+    lived: u64,
     head: u32,
     held: u32,
 }
 
 pub(crate) fn encode(fingerprint: u64, agents: &[(AgentId, SlotState)]) -> Result<Vec<u8>> {
     let describe = |(agent, state): &(AgentId, SlotState)| {
-        let Counters { observations, written, newest_tick, first_tick, head, held } = state.counters;
+        let Counters { observations, written, newest_tick, lived, head, held } = state.counters;
         let AgentId { slot, generation } = *agent;
-        AgentHeader { slot, generation, observations, written, newest_tick, first_tick, head, held }
+        AgentHeader { slot, generation, observations, written, newest_tick, lived, head, held }
     };
     let header = Header { agents: agents.iter().map(describe).collect() };
     let header = ron::to_string(&header).map_err(|error| SnapshotError::Header(error.to_string()))?;
@@ -109,13 +111,9 @@ fn decode_agent(
     plan: &MemoryPlan,
     float_lengths: &[usize],
 ) -> std::result::Result<(AgentId, SlotState), SnapshotError> {
-    let AgentHeader { slot, generation, observations, written, newest_tick, first_tick, head, held } = *header;
+    let AgentHeader { slot, generation, observations, written, newest_tick, lived, head, held } = *header;
     let rows = plan.short_term_rows() as u32;
-    if head >= rows
-        || held > rows
-        || written.checked_add(u64::from(held)) != Some(observations)
-        || first_tick > newest_tick
-    {
+    if head >= rows || held > rows || written.checked_add(u64::from(held)) != Some(observations) {
         return Err(SnapshotError::Header(format!("the counters of agent {slot}v{generation} contradict each other")));
     }
     let mut floats = |length: &usize| (0..*length).map(|_| f32::from_bits(body.u32())).collect();
@@ -124,11 +122,16 @@ fn decode_agent(
         return Err(SnapshotError::Header(format!("agent {slot}v{generation} holds values that are not finite")));
     }
     let lengths: Vec<u32> = (0..plan.lengths_length()).map(|_| body.u32()).collect();
-    let whole = |lengths: &[u32]| lengths.iter().map(|length| u64::from(*length)).sum::<u64>() == written;
-    if !lengths.chunks_exact(plan.config.capacity + 1).all(whole) {
+    let count = written.min(plan.config.capacity as u64) as usize;
+    let whole = |lengths: &[u32]| {
+        let (used, unused) = lengths.split_at(count);
+        let sum: u64 = used.iter().map(|length| u64::from(*length)).sum();
+        sum == written && used.iter().all(|length| *length > 0) && unused.iter().all(|length| *length == 0)
+    };
+    if slot >= MOST_SLOTS || !lengths.chunks_exact(plan.config.capacity + 1).all(whole) {
         return Err(SnapshotError::Header(format!("the blocks of agent {slot}v{generation} do not cover its history")));
     }
-    let counters = Counters { observations, written, newest_tick, first_tick, head, held };
+    let counters = Counters { observations, written, newest_tick, lived, head, held };
     Ok((AgentId { slot, generation }, SlotState { counters, floats, lengths }))
 }
 

@@ -1,28 +1,40 @@
 //! What an agent remembers, laid out for people: the numbers behind a panel or a log.
 
 use crate::arena::{SlotState, StateArena};
+use crate::channels::ChannelLayout;
 use crate::error::Result;
 use crate::moments::{AgentState, Cells, Knots};
 use crate::plan::{MemoryPlan, Policy};
 use crate::query::{Answer, AnswerDetail, Query};
 use crate::recall::{RecallScratch, recall};
+use std::sync::Arc;
+
+/// The most columns that a view has.
+pub const MOST_COLUMNS: usize = 4096;
 
 /// What a view is to show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ViewRequest {
-    /// Columns of the map: ages, evenly spaced on a logarithmic axis from the newest to the oldest moment.
+    /// The present tick.
+    pub tick: u64,
+    /// Columns of the map: ages, evenly spaced on a logarithmic axis from the newest to the oldest moment;
+    /// at least 1, at most [`MOST_COLUMNS`].
     pub columns: usize,
     /// A query to answer along with it, with its whole density.
     pub query: Option<Query>,
 }
 
 /// One agent's memory at one moment. It is a copy: looking changes nothing.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MemoryView {
+    /// What an observation is made of.
+    pub layout: Arc<ChannelLayout>,
     /// Tick of the newest observation.
     pub newest_tick: u64,
-    /// Tick of the first observation.
-    pub first_tick: u64,
+    /// Ticks from the first observation to the newest.
+    pub lived: u64,
+    /// Ticks from the newest observation to the present; ages count from the present.
+    pub since_newest: u64,
     /// Observations ever pushed.
     pub observations: u64,
     /// Bytes of the agent's whole state.
@@ -46,38 +58,65 @@ pub struct MemoryView {
     pub answer: Option<Answer>,
 }
 
+impl MemoryView {
+    fn empty(layout: Arc<ChannelLayout>) -> Self {
+        Self {
+            layout,
+            newest_tick: 0,
+            lived: 0,
+            since_newest: 0,
+            observations: 0,
+            bytes: 0,
+            history_bytes: 0,
+            ages: vec![],
+            values: vec![],
+            resolution: vec![],
+            change: vec![],
+            short_term_ages: vec![],
+            short_term: vec![],
+            answer: None,
+        }
+    }
+}
+
 /// The agent that was looked at last; its state before its latest write is kept for the next look.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) slot: usize,
     pub(crate) before: Option<SlotState>,
+    /// The engine's step of the last look.
+    pub(crate) step: u64,
 }
 
 /// Looks at a slot. `before` is its state before the latest write.
 pub(crate) fn look(
     arena: &mut StateArena,
     plan: &MemoryPlan,
+    layout: Arc<ChannelLayout>,
     slot: usize,
     request: &ViewRequest,
     before: Option<&SlotState>,
     scratch: &mut RecallScratch,
 ) -> Result<MemoryView> {
-    let mut view = MemoryView::default();
+    let mut view = MemoryView::empty(layout);
     arena.read(plan, &[slot], |_, agent, _| {
         let counters = agent.counters;
         view.newest_tick = counters.newest_tick;
-        view.first_tick = counters.first_tick;
+        view.lived = counters.lived;
         view.observations = counters.observations;
         view.bytes = plan.bytes_per_agent();
         view.history_bytes = counters.observations * (plan.layout.width() * size_of::<f32>()) as u64;
-        let lived = (counters.newest_tick - counters.first_tick) as f64;
-        let columns = request.columns.max(1);
-        let age = |column: usize| ((column as f64 + 0.5) / columns as f64 * lived.ln_1p()).exp_m1();
+        let since = request.tick.saturating_sub(counters.newest_tick);
+        view.since_newest = since;
+        let oldest = (counters.lived + since) as f64;
+        let columns = request.columns.clamp(1, MOST_COLUMNS);
+        let age = |column: usize| ((column as f64 + 0.5) / columns as f64 * oldest.ln_1p()).exp_m1();
         view.ages = (0..columns).map(|column| age(column) as f32).collect();
 
         let cells = &mut scratch.cells;
         let mut resolution = vec![];
-        view.values = sample(&agent, &view.ages, cells, &mut resolution);
+        let ages: Vec<f32> = view.ages.iter().map(|age| age - since as f32).collect();
+        view.values = sample(&agent, &ages, cells, &mut resolution);
         view.resolution = resolution;
         if let Some(before) = before {
             let earlier = AgentState {
@@ -90,8 +129,8 @@ pub(crate) fn look(
                 variance: &before.floats[3],
                 table: &before.floats[5],
             };
-            let moved = (counters.newest_tick - before.counters.newest_tick) as f32;
-            let ages: Vec<f32> = view.ages.iter().map(|age| age - moved).collect();
+            let moved = counters.newest_tick.saturating_sub(before.counters.newest_tick) as f32;
+            let ages: Vec<f32> = ages.iter().map(|age| age - moved).collect();
             let was = sample(&earlier, &ages, cells, &mut vec![]);
             view.change = view.values.iter().zip(&was).map(|(is, was)| is - was).collect();
         }
@@ -99,13 +138,13 @@ pub(crate) fn look(
         cells.list(&agent, Knots::All { clock_group: 0 });
         let width = plan.layout.width();
         for cell in cells.cells.iter().take(counters.held as usize) {
-            view.short_term_ages.push(cell.age() as f32);
+            view.short_term_ages.push(cell.age() as f32 + since as f32);
             view.short_term.extend((0..width).map(|channel| cells.value(&agent, cell, channel)));
         }
         if let Some(query) = &request.query {
             let query = query.clone().with_detail(AnswerDetail::Density);
             let mut answer = Answer::default();
-            recall(&agent, &query, counters.newest_tick, scratch, &mut answer);
+            recall(&agent, &query, request.tick, scratch, &mut answer);
             view.answer = Some(answer);
         }
     })?;

@@ -1,7 +1,7 @@
 //! What a worker does with one message. The same function runs on a worker thread and, in `Inline` mode, on the
 //! caller's own.
 
-use crate::engine::{AgentId, AgentStep, Engine};
+use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
 use crate::view::{MemoryView, ViewRequest};
 use std::any::Any;
@@ -16,7 +16,7 @@ pub(crate) enum Control {
     Reset(AgentId),
     View(AgentId, ViewRequest),
     Save(AgentId),
-    Load(AgentId, Vec<u8>),
+    Load(AgentId, Vec<u8>, LoadedClock),
     Restart,
     Fail,
 }
@@ -97,6 +97,7 @@ impl Worker {
             for step in &mut batch.steps {
                 lost += step.observations.len() as u64;
                 step.observations.clear();
+                step.answers.clear();
                 step.outcome = Err(Error::Worker { message: message.clone() });
             }
             if let Err(error) = self.engine.mend(&mut batch.steps) {
@@ -114,7 +115,7 @@ impl Worker {
             Control::Reset(agent) => engine.reset(agent).err().map(Outcome::Refused),
             Control::View(agent, request) => Some(Outcome::View(agent, engine.view(agent, &request).map(Box::new))),
             Control::Save(agent) => Some(Outcome::Saved(engine.save(agent))),
-            Control::Load(agent, bytes) => Some(Outcome::Loaded(engine.load(agent, &bytes))),
+            Control::Load(agent, bytes, clock) => Some(Outcome::Loaded(engine.load(agent, &bytes, clock))),
             Control::Restart => {
                 self.failure = None;
                 None

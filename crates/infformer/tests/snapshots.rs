@@ -4,7 +4,7 @@
 mod agents;
 
 use agents::{Agent, every_policy, group, noise};
-use infformer::{Device, Engine, Error, MemoryConfig, Query, SnapshotError};
+use infformer::{Device, Engine, Error, LoadedClock, MemoryConfig, Query, SnapshotError};
 
 fn lived(config: &MemoryConfig) -> Agent {
     let mut agent = Agent::new(config);
@@ -19,7 +19,7 @@ fn a_memory_comes_back_to_the_bit() {
         let mut first = lived(&config);
         let bytes = first.engine.save(first.id()).unwrap();
         let mut second = Agent::new(&config);
-        second.engine.load(second.id(), &bytes).unwrap();
+        second.engine.load(second.id(), &bytes, LoadedClock::Kept).unwrap();
         assert_eq!(second.engine.save(second.id()).unwrap(), bytes);
         // And it lives on as the first does.
         for tick in 333..400 {
@@ -58,7 +58,7 @@ fn bad_bytes_are_refused_with_the_reason() {
     let id = agent.id();
     let bytes = agent.engine.save(id).unwrap();
     let before = agent.engine.coefficients(id).unwrap();
-    let mut refuse = |bytes: &[u8]| match agent.engine.load(id, bytes) {
+    let mut refuse = |bytes: &[u8]| match agent.engine.load(id, bytes, LoadedClock::Kept) {
         Err(Error::Snapshot(error)) => error,
         other => panic!("{other:?}"),
     };
@@ -88,5 +88,5 @@ fn bad_bytes_are_refused_with_the_reason() {
     let mut sharper = config.clone();
     sharper.recall.sharpness = 20.0;
     let mut sharper = Agent::new(&sharper);
-    sharper.engine.load(sharper.id(), &bytes).unwrap();
+    sharper.engine.load(sharper.id(), &bytes, LoadedClock::Kept).unwrap();
 }
