@@ -466,4 +466,30 @@ mod tests {
         let adaptive = Engine::with_execution(&MemoryConfig::events(groups), &Device::Cpu, Execution::Tensors);
         assert!(matches!(adaptive, Err(Error::Device { policy: "Adaptive", .. })));
     }
+
+    /// A step that fails between filling a ring and writing it: after it the memory is as if nothing had happened.
+    #[test]
+    fn a_ring_left_full_is_written_with_the_next_step() {
+        let groups = vec![ChannelGroup::new("g", &["x"], "", Scale::Given(1.0))];
+        for config in [MemoryConfig::events(groups.clone()), MemoryConfig::trajectory(groups.clone())] {
+            let life = |fails_at: Option<u64>| {
+                let mut engine = Engine::new(&config, &Device::Cpu).unwrap();
+                let mut step = AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), 8);
+                for tick in 0..100 {
+                    let full = engine.arena.counters[0].held as usize + 1 == engine.plan.short_term_rows();
+                    if fails_at.is_some_and(|at| tick >= at) && full {
+                        // What a failing step leaves behind: observed, not written.
+                        engine.arena.observe(&engine.plan, 0, tick, &[tick as f32]);
+                        engine.mend(std::slice::from_mut(&mut step)).unwrap();
+                        continue;
+                    }
+                    step.observations.push(tick, &[tick as f32]).unwrap();
+                    engine.step(std::slice::from_mut(&mut step)).unwrap();
+                }
+                engine.step(std::slice::from_mut(&mut step)).unwrap();
+                engine.save(step.agent).unwrap()
+            };
+            assert_eq!(life(Some(40)), life(None));
+        }
+    }
 }

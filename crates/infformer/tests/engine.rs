@@ -25,11 +25,13 @@ fn same_input_same_bits() {
         let see = |agent: usize, tick: u64| {
             [noise(agent * 97 + tick as usize), noise(agent + 3 * tick as usize), agent as f32]
         };
+        let sees = |agent: usize, tick: u64| agent == 0 || !tick.is_multiple_of(agent as u64 + 1);
         let query = Query::from_masked(&[Some(0.3), None, None]);
         let mut alone = vec![];
         for agent in 0..5 {
             let mut single = Agent::new(&config);
-            (0..200).for_each(|tick| single.see(tick, &see(agent, tick)));
+            let seen = (0..200).filter(|tick| sees(agent, *tick));
+            seen.for_each(|tick| single.see(tick, &see(agent, tick)));
             alone.push(bits(&single.ask(200, query.clone())));
         }
         let mut engine = Engine::new(&config, &Device::Cpu).unwrap();
@@ -39,7 +41,9 @@ fn same_input_same_bits() {
         for tick in 0..200 {
             for (step, agent) in all.iter_mut().zip(order) {
                 step.tick = tick;
-                step.observations.push(tick, &see(agent, tick)).unwrap();
+                if sees(agent, tick) {
+                    step.observations.push(tick, &see(agent, tick)).unwrap();
+                }
             }
             all.rotate_left(1);
             engine.step(&mut all).unwrap();
@@ -220,4 +224,52 @@ fn a_configuration_survives_ron() {
         let text = config.to_ron().unwrap();
         assert_eq!(MemoryConfig::from_ron(&text).unwrap(), config, "{text}");
     }
+}
+
+/// Numbers beyond what f32 can square and sum are refused; the largest that are not, are remembered and saved.
+#[test]
+fn huge_numbers_do_no_harm() {
+    for config in every_policy(1) {
+        let mut agent = Agent::new(&config);
+        for bad in [f32::MAX, 2e15, -1e20] {
+            let error = agent.step.observations.push(0, &[bad]).unwrap_err();
+            assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+        }
+        for tick in 0..200 {
+            agent.see(tick, &[if tick % 2 == 0 { 1e15 } else { -1e15 }]);
+        }
+        let answer = agent.ask(200, Query::from_masked(&[Some(1e15)]));
+        assert!(
+            answer.value[0].is_finite() && answer.age.is_finite() && (0.0..=1.0).contains(&answer.confidence),
+            "{answer:?}"
+        );
+        let bytes = agent.engine.save(agent.id()).unwrap();
+        agent.engine.load(agent.id(), &bytes, infformer::LoadedClock::Kept).unwrap();
+    }
+}
+
+/// One agent twice in a step would write over itself: the second time is refused.
+#[test]
+fn an_agent_is_in_a_step_once() {
+    let mut agent = Agent::new(&MemoryConfig::events(group(1)));
+    let mut twice = [agent.step.clone(), agent.step.clone()];
+    twice.iter_mut().for_each(|step| step.observations.push(0, &[1.0]).unwrap());
+    agent.engine.step(&mut twice).unwrap();
+    assert_eq!(twice[0].outcome, Ok(()));
+    assert_eq!(twice[1].outcome, Err(Error::Repeated { agent: agent.id().to_string() }));
+    assert_eq!(agent.engine.observations(agent.id()), Ok(1));
+}
+
+/// A look tells nothing of what was in the slot before.
+#[test]
+fn a_look_forgets_with_the_memory() {
+    let mut agent = Agent::new(&MemoryConfig::events(group(1)));
+    let request = infformer::ViewRequest { tick: 100, columns: 8, query: None };
+    for tick in 0..100 {
+        agent.see(tick, &[noise(tick as usize)]);
+        agent.engine.view(agent.id(), &request).unwrap();
+    }
+    assert!(!agent.engine.view(agent.id(), &request).unwrap().change.is_empty());
+    agent.engine.reset(agent.id()).unwrap();
+    assert!(agent.engine.view(agent.id(), &request).unwrap().change.is_empty());
 }

@@ -218,3 +218,13 @@ fn the_engine_writes_what_the_reference_writes() {
         }
     }
 }
+
+/// The preset is the configuration that the vectors of the sorting experiment were made with.
+#[test]
+fn the_preset_is_the_published_configuration() {
+    let file = GoldenFile::open("s3_N64_L32_e16_h2_t75_M512_pad");
+    let config = MemoryConfig::paper(vec![ChannelGroup::new("x", &["x"], "", Scale::Given(1.0))]);
+    let basis = BasisKind::GaussianRbf { widths: file.list("sigmas") };
+    let projection = Projection::Sampled(fit(&file));
+    assert_eq!(config.forgetting, Forgetting::Geometric { tau: file.number("tau"), basis, projection });
+}

@@ -67,7 +67,9 @@ proptest! {
                 Forgetting::Adaptive(_) => 0.0,
                 forgetting => misses_of_a_constant(&Basis::new(forgetting.basis(), config.capacity).unwrap()),
             };
-            let tolerance = 1e-5 + missed * (written / config.chunk) as f32;
+            // That would let anything pass after many writes: the oldest end of a memory on normal densities really loses
+            // about a tenth, and no more is let through than a seventh.
+            let tolerance = 1e-5 + (missed * (written / config.chunk) as f32).min(1.0 / 7.0);
             for age in 0..written {
                 let value = agent.engine.signal_at(agent.id(), age as f64).unwrap().unwrap()[0];
                 prop_assert!((value - c).abs() <= tolerance * c.abs() + 1e-6, "{:?} age {age} of {written}: {value} for {c}", config.forgetting);
@@ -229,5 +231,45 @@ fn axes_are_invertible() {
             let back = axis.age(axis.position(age, 40, &[]), 40, &[]);
             assert!((back - age).abs() < 1e-6, "{axis:?}: {age} became {back}");
         }
+    }
+}
+
+/// Orthonormal functions have the identity as their Gram matrix, however many there are.
+#[test]
+fn orthonormal_bases_are_orthonormal() {
+    for kind in [BasisKind::Cosine, BasisKind::Legendre] {
+        for count in [16, 128, 512] {
+            let gram = projection::gram(&Basis::new(&kind, count).unwrap());
+            let identity = nalgebra::DMatrix::<f64>::identity(count, count);
+            // Rounding of some thousand terms of size N.
+            assert!((gram - identity).amax() < 1e-9, "{kind:?} at {count}");
+        }
+    }
+}
+
+/// What f32 loses against the same recursion in f64 does not pile up.
+#[test]
+fn rounding_does_not_pile_up() {
+    for config in every_policy(1) {
+        let Some(mut exact) = reference::LinearMemory::new(&config).unwrap() else { continue };
+        let mut agent = Agent::new(&config);
+        let stream = |i: usize| (0.01 * i as f32).sin() + 0.2 * noise(i / 50);
+        for chunk in 0..20_000 / config.chunk {
+            let values: Vec<f32> = (0..config.chunk).map(|i| stream(chunk * config.chunk + i)).collect();
+            values.iter().enumerate().for_each(|(i, value)| agent.see((chunk * config.chunk + i) as u64, &[*value]));
+            exact.write(&values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
+        }
+        let coefficients = agent.engine.coefficients(agent.id()).unwrap();
+        let coefficients: Vec<f64> = coefficients.chunks_exact(2).map(|row| f64::from(row[0])).collect();
+        let (mut difference, mut norm) = (0.0, 0.0);
+        for i in 0..256 {
+            let t = (i as f64 + 0.5) / 256.0;
+            difference += (exact.evaluate_with(&coefficients, t) - exact.evaluate(t)).powi(2);
+            norm += exact.evaluate(t).powi(2);
+        }
+        let error = (difference / norm).sqrt();
+        // The promise, 1e-5; normal densities lose what their large coefficients cancel.
+        let promise = if matches!(config.forgetting.basis(), BasisKind::GaussianRbf { .. }) { 1e-3 } else { 1e-5 };
+        assert!(error < promise, "{:?}: {error:e}", config.forgetting);
     }
 }

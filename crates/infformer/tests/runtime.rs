@@ -231,3 +231,26 @@ fn dropping_is_a_clean_end() {
     (0..5).for_each(|_| drop(crowd.submit()));
     drop(crowd);
 }
+
+/// A queue of another memory, a query that does not fit, a second submission: refused or put off, and nothing is lost.
+#[test]
+fn a_submission_that_does_not_fit_is_not_taken() {
+    let mut crowd = Crowd::new(runtime(&MemoryConfig::events(group(2)), RuntimeMode::Inline, 1), 1);
+    let (agent, queue, _) = &mut crowd.agents[0];
+    let mut foreign = runtime(&MemoryConfig::events(group(1)), RuntimeMode::Inline, 1).observation_queue();
+    foreign.push(0, &[1.0]).unwrap();
+    assert!(matches!(
+        crowd.runtime.submit(*agent, 0, &mut foreign, &[]),
+        Err(Error::Width { expected: 2, found: 1, .. })
+    ));
+    queue.push(0, &[1.0, 2.0]).unwrap();
+    assert_eq!(crowd.runtime.submit(*agent, 0, queue, &[Query::new()]), Err(Error::EmptyQuery));
+    assert_eq!((foreign.len(), queue.len()), (1, 1));
+    assert_eq!(crowd.runtime.submit(*agent, 0, queue, &[]), Ok(Submitted::Taken));
+    queue.push(1, &[1.0, 2.0]).unwrap();
+    assert_eq!(crowd.runtime.submit(*agent, 1, queue, &[]), Ok(Submitted::Deferred));
+    assert_eq!(queue.len(), 1);
+    let refuse = |config| Runtime::new(&MemoryConfig::events(group(2)), config, &Device::Cpu).map(drop);
+    let error = refuse(RuntimeConfig { workers: 0, ..RuntimeConfig::default() }).unwrap_err();
+    assert!(error.to_string().contains("`runtime.workers` is 0"), "{error}");
+}
