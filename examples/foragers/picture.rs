@@ -79,18 +79,15 @@ fn live(world: &mut World) {
             step_fixed(world, TICKS_A_FRAME.min((ticks - tick) as u32));
             Stage::Living
         }
-        Stage::Living => {
-            step_fixed(world, 1);
-            match craving_forager(world) {
-                Some(forager) => {
-                    world.resource_mut::<MemoryInspector>().select(forager);
-                    world.resource_mut::<Time<Virtual>>().pause();
-                    Stage::Settling(FRAMES_TO_SETTLE)
-                }
-                None if tick > ticks + PATIENCE => Stage::Settling(FRAMES_TO_SETTLE),
-                None => Stage::Living,
+        Stage::Living => match live_until_craving(world) {
+            Some(forager) => {
+                world.resource_mut::<MemoryInspector>().select(forager);
+                world.resource_mut::<Time<Virtual>>().pause();
+                Stage::Settling(FRAMES_TO_SETTLE)
             }
-        }
+            None if tick > ticks + PATIENCE => Stage::Settling(FRAMES_TO_SETTLE),
+            None => Stage::Living,
+        },
         Stage::Settling(0) => {
             world.commands().spawn(Screenshot::image(target)).observe(save_to_disk(path)).observe(
                 |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
@@ -103,6 +100,14 @@ fn live(world: &mut World) {
         Stage::Taken => Stage::Taken,
     };
     world.resource_mut::<Shot>().stage = next;
+}
+
+/// Lives on, for one frame at most, until a forager craves something and remembers where there was some.
+fn live_until_craving(world: &mut World) -> Option<Entity> {
+    (0..TICKS_A_FRAME).find_map(|_| {
+        step_fixed(world, 1);
+        craving_forager(world)
+    })
 }
 
 /// A forager that craves something and remembers where there was some.

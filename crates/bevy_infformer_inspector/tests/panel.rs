@@ -119,3 +119,15 @@ fn workers_and_short_term_memory_unfold() {
     let newest = harness.query_all_by_label_contains("s: kind.berry 0, kind.nut 1, position.x 0 m").count();
     assert!(newest > 1, "{newest} rows of the short-term memory");
 }
+
+/// Not a test of speed, which machines decide: prints how long a frame of the panel takes with 1,000 agents.
+/// `cargo test --workspace --test panel -- --ignored --nocapture`
+#[test]
+#[ignore = "prints a time"]
+fn how_long_a_frame_takes() {
+    let mut harness = harness(agents(1_000));
+    harness.run_steps(30);
+    let begun = std::time::Instant::now();
+    harness.run_steps(300);
+    println!("{:.3} ms a frame, 1,000 agents listed", begun.elapsed().as_secs_f64() * 1e3 / 300.0);
+}

@@ -28,6 +28,7 @@ pub mod observations;
 mod arena;
 pub mod engine;
 mod worker;
+mod lane;
 pub mod runtime;
 pub mod snapshot;
 // For all of them.

@@ -8,16 +8,15 @@ use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
 use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
+use crate::lane::{Lane, Place, Wait};
 use crate::observations::ObservationQueue;
 use crate::query::Query;
 use crate::view::{MemoryView, ViewRequest};
-use crate::worker::{Batch, Control, Outcome, Reply, Worker};
+use crate::worker::{Control, Outcome, Reply};
 use candle_core::Device;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Where and when memories are worked on. The same observations at the same ticks give the same numbers in all modes.
@@ -135,74 +134,6 @@ enum Life {
     Gone,
 }
 
-/// One worker as the caller sees it.
-#[derive(Debug)]
-struct Lane {
-    place: Place,
-    outgoing: Batch,
-    in_flight: usize,
-    /// Observations in each batch under way.
-    on_their_way: VecDeque<u64>,
-    arrived: VecDeque<Reply>,
-    failed: bool,
-    /// The last submission before the latest restart: failures up to it are known.
-    restarted: u64,
-    idle_batches: Vec<Batch>,
-    idle_steps: Vec<AgentStep>,
-}
-
-/// Whether to wait for a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    ForReply,
-    Never,
-}
-
-#[derive(Debug)]
-enum Place {
-    Here(Box<Worker>),
-    Thread {
-        sender: Sender<Batch>,
-        receiver: Receiver<Reply>,
-        handle: JoinHandle<()>,
-    },
-    /// The thread is gone, or is being joined.
-    Dead,
-}
-
-impl Place {
-    fn new(engine: Engine, mode: RuntimeMode, batches: usize, number: usize) -> Result<Self> {
-        let mut worker = Worker::new(engine);
-        if mode == RuntimeMode::Inline {
-            return Ok(Place::Here(Box::new(worker)));
-        }
-        let (sender, inbox) = bounded::<Batch>(batches);
-        // A worker never waits for its caller: there is room for the reply to every batch under way.
-        let (outbox, receiver) = bounded(batches);
-        let work = move || {
-            for batch in inbox {
-                if outbox.send(worker.process(batch)).is_err() {
-                    return;
-                }
-            }
-        };
-        let name = format!("infformer {number}");
-        let handle = std::thread::Builder::new().name(name).spawn(work);
-        let handle =
-            handle.map_err(|error| Error::Worker { message: format!("no thread could be started: {error}") })?;
-        Ok(Place::Thread { sender, receiver, handle })
-    }
-
-    /// Closes the channel and waits until the worker has left.
-    fn stop(&mut self) {
-        if let Place::Thread { sender, receiver, handle } = std::mem::replace(self, Place::Dead) {
-            drop((sender, receiver));
-            // Its panic, if any, was reported when the channel closed.
-            let _ = handle.join();
-        }
-    }
-}
-
 impl Runtime {
     /// A runtime without agents. Errors: an invalid configuration, a policy that the device cannot run, no thread.
     pub fn new(memory: &MemoryConfig, config: RuntimeConfig, device: &Device) -> Result<Self> {
@@ -217,17 +148,7 @@ impl Runtime {
             engines.push(Engine::new(memory, device)?);
         }
         for (number, engine) in engines.into_iter().enumerate() {
-            lanes.push(Lane {
-                place: Place::new(engine, config.mode, config.batches, number)?,
-                outgoing: Batch::default(),
-                in_flight: 0,
-                on_their_way: VecDeque::new(),
-                arrived: VecDeque::new(),
-                failed: false,
-                restarted: 0,
-                idle_batches: vec![],
-                idle_steps: vec![],
-            });
+            lanes.push(Lane::new(Place::new(engine, config.mode, config.batches, number)?));
         }
         Ok(Self {
             memory: memory.clone(),
@@ -616,54 +537,5 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.place.stop());
-    }
-}
-
-impl Lane {
-    /// Sends the outgoing batch, if there is anything in it and room for it.
-    fn send(&mut self, submission: u64, most: usize) {
-        let empty = self.outgoing.control.is_empty() && self.outgoing.steps.is_empty();
-        if empty || self.in_flight >= most || matches!(self.place, Place::Dead) {
-            return;
-        }
-        let mut batch = std::mem::replace(&mut self.outgoing, self.idle_batches.pop().unwrap_or_default());
-        batch.submission = submission;
-        match &mut self.place {
-            Place::Here(worker) => self.arrived.push_back(worker.process(batch)),
-            Place::Thread { sender, .. } => {
-                self.on_their_way.push_back(batch.steps.iter().map(|step| step.observations.len() as u64).sum());
-                // With room for every batch under way, a full channel cannot be; a closed one shows in `next`.
-                let _ = sender.try_send(batch);
-                self.in_flight += 1;
-            }
-            Place::Dead => {}
-        }
-    }
-
-    /// The next reply. `Ok(None)`: none is under way, or (without waiting) none has come. Errors: the worker is gone.
-    fn next(&mut self, wait: Wait) -> std::result::Result<Option<Reply>, String> {
-        if self.in_flight == 0 {
-            return Ok(None);
-        }
-        let reply = match &self.place {
-            Place::Thread { receiver, .. } if wait == Wait::ForReply => {
-                receiver.recv().map_err(|_| TryRecvError::Disconnected)
-            }
-            Place::Thread { receiver, .. } => receiver.try_recv(),
-            Place::Here(_) => Err(TryRecvError::Empty),
-            Place::Dead => Err(TryRecvError::Disconnected),
-        };
-        match reply {
-            Ok(reply) => {
-                self.in_flight -= 1;
-                self.on_their_way.pop_front();
-                Ok(Some(reply))
-            }
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => {
-                self.place.stop();
-                Err("its thread ended".into())
-            }
-        }
     }
 }
