@@ -7,30 +7,39 @@ use infformer::{AgentStep, Answer, Error, Query as MemoryQuery};
 #[derive(Component, Reflect, Debug, Default, Clone)]
 #[reflect(Component, Debug, Default, Clone)]
 pub struct Questions {
-    #[reflect(ignore, clone)]
-    queries: Vec<MemoryQuery>,
+    queries: Queries,
 }
+
+/// Queries, one value to reflection: their type knows nothing of Bevy.
+#[derive(Reflect, Debug, Default, Clone)]
+#[reflect(opaque, Debug, Default, Clone)]
+struct Queries(Vec<MemoryQuery>);
+
+/// Answers, one value to reflection: their type knows nothing of Bevy.
+#[derive(Reflect, Debug, Default, Clone)]
+#[reflect(opaque, Debug, Default, Clone)]
+struct Answers(Vec<Answer>);
 
 impl Questions {
     /// Asks this and nothing else.
     pub fn ask(&mut self, query: MemoryQuery) {
-        self.queries.clear();
-        self.queries.push(query);
+        self.queries.0.clear();
+        self.queries.0.push(query);
     }
 
     /// Asks this as well; its answer has the next index.
     pub fn ask_also(&mut self, query: MemoryQuery) {
-        self.queries.push(query);
+        self.queries.0.push(query);
     }
 
     /// Asks nothing: recalling is then free.
     pub fn clear(&mut self) {
-        self.queries.clear();
+        self.queries.0.clear();
     }
 
     /// What is asked.
     pub fn queries(&self) -> &[MemoryQuery] {
-        &self.queries
+        &self.queries.0
     }
 }
 
@@ -45,26 +54,24 @@ pub struct Recall {
     pub late: u64,
     /// Why the last submission was refused, if it was; the answers are then those before it.
     pub error: Option<String>,
-    #[reflect(ignore)]
-    answers: Vec<Answer>,
-    #[reflect(ignore)]
-    asked: Vec<MemoryQuery>,
+    answers: Answers,
+    asked: Queries,
 }
 
 impl Recall {
     /// The answers, one a question; none before the first reply.
     pub fn answers(&self) -> &[Answer] {
-        &self.answers
+        &self.answers.0
     }
 
     /// The questions that were answered, in the order of [`Recall::answers`].
     pub fn asked(&self) -> &[MemoryQuery] {
-        &self.asked
+        &self.asked.0
     }
 
     /// The answer to the first question.
     pub fn answer(&self) -> Option<&Answer> {
-        self.answers.first()
+        self.answers.0.first()
     }
 
     /// The expected observation of the first answer \[d\]; empty when nothing is remembered.
@@ -88,8 +95,8 @@ impl Recall {
             Ok(()) if step.queries.is_empty() => self.error = None,
             Ok(()) => {
                 (self.tick, self.late, self.error) = (step.tick, late, None);
-                std::mem::swap(&mut self.answers, &mut step.answers);
-                std::mem::swap(&mut self.asked, &mut step.queries);
+                std::mem::swap(&mut self.answers.0, &mut step.answers);
+                std::mem::swap(&mut self.asked.0, &mut step.queries);
             }
             Err(error) => self.refuse(error),
         }
@@ -100,7 +107,7 @@ impl Recall {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.answers.clear();
-        self.asked.clear();
+        self.answers.0.clear();
+        self.asked.0.clear();
     }
 }
