@@ -7,7 +7,7 @@
 use crate::blocks::{BlocksPlan, BlocksState};
 use crate::error::{Error, Result};
 use crate::moments::AgentState;
-use crate::plan::{Counters, MemoryPlan, Policy, Statistics};
+use crate::plan::{Counters, MemoryPlan, Policy, Statistics, observe};
 use crate::signal::{LinearPlan, LinearState, Matrix};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 use std::cell::RefCell;
@@ -159,7 +159,7 @@ impl StateArena {
         let width = plan.layout.width();
         let own = slot * width..(slot + 1) * width;
         let statistics = Statistics { mean: &mut self.mean[own.clone()], variance: &mut self.variance[own] };
-        plan.observe(statistics, counters.observations, values);
+        observe(statistics, counters.observations, values);
         let (rows, row_width) = (plan.short_term_rows(), plan.row_width());
         let row = slot * rows + (counters.head + counters.held) as usize % rows;
         let ring = &mut self.short_term[row * row_width..(row + 1) * row_width];

@@ -146,24 +146,29 @@ impl Basis {
             }
             BasisKind::Legendre => {
                 values.fill(0.0);
-                let spread = variance.sqrt();
-                let (start, end) = ((mean - 8.0 * spread).max(0.0), (mean + 8.0 * spread).min(1.0));
                 let mut at = vec![0.0; self.count];
-                let mut mass = 0.0;
-                let own = self.panel_edges().into_iter().chain(crate::quadrature::even_edges(start, end, 16));
-                let mut edges: Vec<f64> = own.filter(|edge| (start..=end).contains(edge)).collect();
-                edges.sort_by(f64::total_cmp);
-                for (t, weight) in crate::quadrature::panels(&edges) {
-                    let weight = weight * normal_density(t - mean, spread);
+                for (t, weight) in self.cut_density(mean, variance) {
                     self.evaluate(t, &mut at);
                     values.iter_mut().zip(&at).for_each(|(value, psi)| *value += weight * psi);
-                    mass += weight;
-                }
-                if mass > 0.0 {
-                    values.iter_mut().for_each(|value| *value /= mass);
                 }
             }
         }
+    }
+
+    /// Nodes and normalised weights of N(`mean`, `variance`) cut to \[0, 1\]; none where it has no mass there.
+    pub(crate) fn cut_density(&self, mean: f64, variance: f64) -> Vec<(f64, f64)> {
+        let spread = variance.sqrt();
+        let (start, end) = ((mean - 8.0 * spread).max(0.0), (mean + 8.0 * spread).min(1.0));
+        let own = self.panel_edges().into_iter().chain(crate::quadrature::even_edges(start, end, 16));
+        let mut edges: Vec<f64> = own.filter(|edge| (start..=end).contains(edge)).collect();
+        edges.sort_by(f64::total_cmp);
+        let mut nodes = crate::quadrature::panels(&edges);
+        nodes.iter_mut().for_each(|(t, weight)| *weight *= normal_density(*t - mean, spread));
+        let mass: f64 = nodes.iter().map(|(_, weight)| weight).sum();
+        if mass > 0.0 {
+            nodes.iter_mut().for_each(|(_, weight)| *weight /= mass);
+        }
+        nodes
     }
 
     /// Edges of intervals inside which every function is smooth and well resolved by 16-point quadrature.

@@ -41,6 +41,13 @@ impl BlocksPlan {
         }
     }
 
+    /// One group of `width` channels.
+    pub(crate) fn single(rule: AdaptiveRule, width: usize, capacity: usize) -> Self {
+        let AdaptiveRule { resolution, mix, tolerance } = rule;
+        let [resolution, mix, tolerance] = [resolution, mix, tolerance].map(|value| value as f32);
+        Self { capacity, groups: vec![0..width], resolution, mix, tolerance }
+    }
+
     /// Number of groups G.
     pub(crate) fn groups(&self) -> usize {
         self.groups.len()
@@ -105,6 +112,13 @@ impl BlocksPlan {
                 blocks.merge(pair);
             }
         }
+    }
+
+    /// Computes the losses of the first group's `count` blocks from their means.
+    pub(crate) fn refresh_losses(&self, state: &mut BlocksState, count: usize, precision: &[f32]) {
+        let BlocksState { means, lengths, losses } = state;
+        let blocks = GroupBlocks { means, lengths, losses, precision, width: precision.len() + 1 };
+        (1..count).for_each(|newer| blocks.losses[newer - 1] = blocks.loss(newer - 1));
     }
 
     /// The older block of the pair whose merging costs least; ties go to the oldest.

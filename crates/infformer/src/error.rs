@@ -78,6 +78,29 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// A tensor of another size than the model or its state needs.
+    #[error("{what}: {expected} expected, {found} found")]
+    Shape {
+        /// What is counted.
+        what: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A token that its input does not know.
+    #[error("token {found} of input `{input}`: whole numbers from 0 to {vocabulary} - 1 are allowed")]
+    Token {
+        /// The input's name.
+        input: String,
+        /// How many tokens it knows.
+        vocabulary: usize,
+        /// The value found, as text.
+        found: String,
+    },
+    /// A model state that does not fit.
+    #[error("the model state is refused: {0}")]
+    State(String),
     /// The tensor library failed.
     #[error("tensor operation failed: {0}")]
     Tensor(String),
@@ -149,7 +172,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        Error::Tensor(error.to_string())
+        // What follows the first line is a backtrace.
+        Error::Tensor(error.to_string().lines().next().unwrap_or_default().into())
     }
 }
 

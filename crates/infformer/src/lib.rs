@@ -23,6 +23,8 @@ pub mod query;
 mod recall;
 pub mod attention;
 pub mod view;
+// A model that learns what to remember.
+pub mod model;
 // Many agents.
 pub mod observations;
 mod arena;

@@ -84,16 +84,6 @@ impl MemoryPlan {
         floats * size_of::<f32>() + size_of::<Counters>()
     }
 
-    /// Takes an observation into the running mean and variance of each channel.
-    pub(crate) fn observe(&self, statistics: Statistics, observations: u64, values: &[f32]) {
-        let count = (observations + 1).min(STATISTICS_MEMORY) as f32;
-        for ((mean, variance), value) in statistics.mean.iter_mut().zip(statistics.variance).zip(values) {
-            let before = value - *mean;
-            *mean += before / count;
-            *variance += (before * (value - *mean) - *variance) / count;
-        }
-    }
-
     /// 1/scale² a channel, appended to `precision`.
     pub(crate) fn precision(&self, mean: &[f32], variance: &[f32], precision: &mut Vec<f32>) {
         for ((scale, mean), variance) in self.layout.scales().iter().zip(mean).zip(variance) {
@@ -103,6 +93,16 @@ impl MemoryPlan {
                 Scale::Learnt => 1.0 / variance.max(1e-12 * mean * mean).max(f32::MIN_POSITIVE.sqrt()),
             });
         }
+    }
+}
+
+/// Takes an observation into the running mean and variance of each channel.
+pub(crate) fn observe(statistics: Statistics, observations: u64, values: &[f32]) {
+    let count = (observations + 1).min(STATISTICS_MEMORY) as f32;
+    for ((mean, variance), value) in statistics.mean.iter_mut().zip(statistics.variance).zip(values) {
+        let before = value - *mean;
+        *mean += before / count;
+        *variance += (before * (value - *mean) - *variance) / count;
     }
 }
 

@@ -9,6 +9,7 @@ use crate::forgetting::{Forgetting, TimeAxis};
 use crate::projection::{self, Operator};
 use crate::sticky::{self, StickyPlan};
 use nalgebra::DMatrix;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A row-major f32 matrix.
@@ -33,6 +34,15 @@ impl Matrix {
 
     pub(crate) fn rows(&self) -> usize {
         self.values.len() / self.columns
+    }
+
+    /// The values of the transpose, row-major.
+    pub(crate) fn transposed(&self) -> Vec<f32> {
+        (0..self.columns).flat_map(|column| self.values.iter().skip(column).step_by(self.columns).copied()).collect()
+    }
+
+    pub(crate) fn to_f64(&self) -> DMatrix<f64> {
+        DMatrix::from_fn(self.rows(), self.columns, |row, column| f64::from(self.values[row * self.columns + column]))
     }
 
     /// `output` += self · `input`, with `width` columns; the order of the sums depends on nothing else.
@@ -132,14 +142,23 @@ impl LinearPlan {
             self.by_age.clear();
         }
         for chunks in chunks.filter(|chunks| *chunks > 0) {
-            let operator = || WriteMatrices::new(projection::uniform(&self.basis, chunks, self.chunk));
-            self.by_age.entry(chunks).or_insert_with(operator);
+            let matrices = self.matrices_after(chunks).into_owned();
+            self.by_age.entry(chunks).or_insert(matrices);
         }
     }
 
     /// Whether A and C depend on how much was written before.
     pub(crate) fn is_time_varying(&self) -> bool {
         self.axis == TimeAxis::Uniform
+    }
+
+    /// The matrices of a write that follows `chunks` earlier ones, made anew where they change with age.
+    pub(crate) fn matrices_after(&self, chunks: u64) -> Cow<'_, WriteMatrices> {
+        if self.is_time_varying() && chunks > 0 {
+            Cow::Owned(WriteMatrices::new(projection::uniform(&self.basis, chunks, self.chunk)))
+        } else {
+            Cow::Borrowed(&self.constant)
+        }
     }
 
     /// The matrices of a write that follows `chunks` earlier ones; [`LinearPlan::prepare`] made them.

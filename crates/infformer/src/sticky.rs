@@ -20,23 +20,27 @@ pub(crate) struct StickyPlan {
 
 /// Mass of Gaussian densities (mean, variance) in each of `bins` equal bins of \[0, 1\], normalised to one.
 pub fn gaussian_histogram(densities: &[(f64, f64)], bins: usize) -> Vec<f64> {
-    let edge = |bin: usize| match bin {
-        0 => -1e-6,
-        bin if bin == bins => 1.0 + 1e-6,
-        bin => bin as f64 / bins as f64,
-    };
     let mut histogram = vec![0.0; bins];
-    for &(mean, variance) in densities {
-        let below = |bin: usize| normal_cumulative((edge(bin) - mean) / variance.sqrt());
-        for (bin, mass) in histogram.iter_mut().enumerate() {
-            *mass += below(bin + 1) - below(bin);
-        }
-    }
+    densities.iter().for_each(|(mean, variance)| add_gaussian(&mut histogram, *mean, *variance));
     let total: f64 = histogram.iter().sum();
     if total > 0.0 {
         histogram.iter_mut().for_each(|mass| *mass /= total);
     }
     histogram
+}
+
+/// Adds the mass of one Gaussian density in each bin.
+pub(crate) fn add_gaussian(histogram: &mut [f64], mean: f64, variance: f64) {
+    let bins = histogram.len();
+    let edge = |bin: usize| match bin {
+        0 => -1e-6,
+        bin if bin == bins => 1.0 + 1e-6,
+        bin => bin as f64 / bins as f64,
+    };
+    let below = |bin: usize| normal_cumulative((edge(bin) - mean) / variance.sqrt());
+    for (bin, mass) in histogram.iter_mut().enumerate() {
+        *mass += below(bin + 1) - below(bin);
+    }
 }
 
 /// Places t of M = `points` samples: the inverse distribution function of `histogram` at (i + ½)/M.

@@ -1,0 +1,281 @@
+//! The ∞-former as a model: transformer layers that attend to their last ticks and, through a continuous signal, to
+//! everything before; trained a segment at a time, streamed tick by tick, with the same numbers.
+//!
+//! ```
+//! use infformer::model::{Head, HeadKind, Input, ModelConfig, Wanted};
+//! use infformer::Device;
+//! use candle_core::Tensor;
+//!
+//! # fn main() -> infformer::Result<()> {
+//! let seen = Input::Token { name: "symbol".into(), vocabulary: 10 };
+//! let next = Head { name: "next".into(), kind: HeadKind::Logits { classes: 10 } };
+//! let model = ModelConfig { width: 32, ..ModelConfig::new(vec![seen], vec![next]) }.init(&Device::Cpu)?;
+//!
+//! // Two sequences of 100 ticks at once …
+//! let x = Tensor::zeros((2, 100, 1), candle_core::DType::F32, &Device::Cpu)?;
+//! let (outputs, state) = model.forward_segment(&x, &[], Wanted::All, &model.empty_state(2)?)?;
+//! assert_eq!(outputs.heads[0].dims(), &[2, 100, 10]);
+//!
+//! // … and one tick more of each.
+//! let (outputs, _state) = model.step(&Tensor::zeros((2, 1), candle_core::DType::F32, &Device::Cpu)?, &state)?;
+//! assert_eq!(outputs.heads[0].dims(), &[2, 10]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
+//! and reset at which tick), `layer` with `window` (short-term attention), `writing` and `reading` (long-term memory),
+//! `state`.
+
+pub mod config;
+pub mod parameters;
+mod linear;
+mod encoder;
+mod schedule;
+mod window;
+mod writing;
+mod reading;
+mod layer;
+pub mod state;
+
+pub use config::{
+    Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
+};
+pub use parameters::Parameters;
+pub use schedule::{Clock, Reset};
+pub use state::{LayerState, ModelState};
+
+use crate::channels::ChannelLayout;
+use crate::error::{Error, Result};
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use encoder::Encoder;
+use layer::Layer;
+use linear::{LayerNorm, Linear};
+use parameters::SeededParameters;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Chunks that are worked on at once. A longer segment is cut into such pieces: the gradient of a part of a tensor
+/// costs as much as the whole tensor, so that work would grow with the square of the length.
+const CHUNKS_A_PIECE: usize = 8;
+
+/// Of which ticks of a segment the outputs are wanted. Memory is written at all of them; the last layer attends at
+/// the wanted ones alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Of all.
+    All,
+    /// Of the last few.
+    Last(usize),
+}
+
+/// What comes out of the wanted ticks.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// One tensor a head, in the order of the configuration: \[batch, ticks, size\]; of a step \[batch, size\].
+    pub heads: Vec<Tensor>,
+    /// What the last layer read from its long-term memory, W_o′·readout: \[batch, ticks, d\]; of a step \[batch, d\].
+    /// `None` without a long-term memory.
+    pub readout: Option<Tensor>,
+    /// Mean divergence of the Gaussian densities of all layers, to be weighted and added to the loss: a scalar.
+    pub regulariser: Option<Tensor>,
+}
+
+/// A model: its configuration and its weights. It holds no state; see [`ModelState`].
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    layout: Arc<ChannelLayout>,
+    dtype: DType,
+    device: Device,
+    encoder: Encoder,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    heads: Vec<Linear>,
+    parameters: Parameters,
+}
+
+impl ModelConfig {
+    /// A new model in f32 with weights drawn from seed 0.
+    pub fn init(&self, device: &Device) -> Result<Model> {
+        self.init_seeded(0, DType::F32, device)
+    }
+
+    /// A new model with weights drawn from `seed`: the same on every machine. `dtype` is F32, or F64 to check gradients.
+    pub fn init_seeded(&self, seed: u64, dtype: DType, device: &Device) -> Result<Model> {
+        let made = Arc::new(Mutex::new(Parameters::new()));
+        let backend = SeededParameters { seed, made: made.clone() };
+        let model = Model::new(self, VarBuilder::from_backend(Box::new(backend), dtype, device.clone()))?;
+        let parameters = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Model { parameters, ..model })
+    }
+}
+
+impl Model {
+    /// A model whose weights come from `vb`. [`Model::parameters`] is empty then: whoever made `vb` has them.
+    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let layer = |number: usize| Layer::new(config, vb.pp("layers").pp(number));
+        let head = |head: &Head| Linear::with_bias(config.width, head.kind.size(), vb.pp("heads").pp(&head.name));
+        Ok(Self {
+            layout: Arc::new(config.layout()?),
+            dtype: vb.dtype(),
+            device: vb.device().clone(),
+            encoder: Encoder::new(config, vb.pp("encoder"))?,
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
+            norm: LayerNorm::new(config.width, vb.pp("norm"))?,
+            heads: config.heads.iter().map(head).collect::<candle_core::Result<_>>()?,
+            parameters: Parameters::new(),
+            config: config.clone(),
+        })
+    }
+
+    pub(crate) fn with_parameters(self, parameters: Parameters) -> Self {
+        Self { parameters, ..self }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What an observation is made of.
+    pub fn layout(&self) -> &Arc<ChannelLayout> {
+        &self.layout
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// In which numbers it computes.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The weights by name.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// How many numbers the weights are.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.values().map(|var| var.elem_count()).sum()
+    }
+
+    /// The state of `batch` agents that have seen nothing.
+    pub fn empty_state(&self, batch: usize) -> Result<ModelState> {
+        ModelState::empty(&self.config, batch, self.dtype, &self.device)
+    }
+
+    /// Runs `x` \[batch, T, channels\] from `state` on, all ticks between two writes at once. Gradients flow to the
+    /// weights, to `x`'s history in `state` unless it was detached, and through memory writes as
+    /// [`LongTermConfig::gradient_writes`] says. Outputs are those of `wanted`, heads \[batch, wanted, size\].
+    ///
+    /// Errors: shapes that do not fit the configuration or the state, a token outside its vocabulary, a reset outside
+    /// the segment.
+    pub fn forward_segment(
+        &self,
+        x: &Tensor,
+        resets: &[Reset],
+        wanted: Wanted,
+        state: &ModelState,
+    ) -> Result<(Outputs, ModelState)> {
+        let (batch, ticks, channels) = x.dims3()?;
+        state.check_batch(batch)?;
+        if channels != self.encoder.channels() {
+            return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found: channels });
+        }
+        if state.fingerprint != self.config.fingerprint()? {
+            return Err(Error::State("this state belongs to a model of another configuration".into()));
+        }
+        for reset in resets {
+            if reset.member >= batch || reset.tick >= ticks {
+                let found = format!("member {}, tick {}", reset.member, reset.tick);
+                return Err(Error::State(format!("reset of {found}: the segment has {batch} members, {ticks} ticks")));
+            }
+        }
+        let first_wanted = match wanted {
+            Wanted::All => 0,
+            Wanted::Last(count) => ticks.saturating_sub(count),
+        };
+        let mut state = state.clone();
+        let (mut streams, mut readouts, mut divergences) = (vec![], vec![], vec![]);
+        let piece = CHUNKS_A_PIECE * self.config.chunk;
+        for start in (0..ticks).step_by(piece) {
+            let count = piece.min(ticks - start);
+            let own = resets.iter().filter(|reset| (start..start + count).contains(&reset.tick));
+            let own: Vec<Reset> = own.map(|reset| Reset { tick: reset.tick - start, ..*reset }).collect();
+            let x = x.narrow(1, start, count)?;
+            let wanted = first_wanted.saturating_sub(start).min(count);
+            let (stream, readout) = self.run_piece(&x, &own, wanted, &mut state, &mut divergences)?;
+            if wanted < count {
+                streams.push(stream);
+                readouts.extend(readout);
+            }
+        }
+        if streams.is_empty() {
+            return Err(Error::Shape { what: "the ticks wanted of a segment", expected: 1, found: 0 });
+        }
+        let stream = self.norm.forward(&Tensor::cat(&streams, 1)?)?;
+        let readout = if readouts.is_empty() { None } else { Some(Tensor::cat(&readouts, 1)?) };
+        let regulariser = match divergences.is_empty() {
+            true => None,
+            false => Some(Tensor::cat(&divergences, 1)?.mean_all()?),
+        };
+        let heads = self.heads.iter().zip(&self.config.heads).map(|(head, config)| {
+            let y = head.forward(&stream)?;
+            match config.kind {
+                HeadKind::Gaussian { size } => {
+                    // A smooth way to stay within the bounds.
+                    let (middle, half) =
+                        ((MOST_LOG_SPREAD + LEAST_LOG_SPREAD) / 2.0, (MOST_LOG_SPREAD - LEAST_LOG_SPREAD) / 2.0);
+                    let spread = ((y.narrow(D::Minus1, size, size)?.tanh()? * half)? + middle)?;
+                    Tensor::cat(&[&y.narrow(D::Minus1, 0, size)?, &spread], D::Minus1)
+                }
+                _ => Ok(y),
+            }
+        });
+        let heads = heads.collect::<candle_core::Result<_>>()?;
+        Ok((Outputs { heads, readout, regulariser }, state))
+    }
+
+    fn run_piece(
+        &self,
+        x: &Tensor,
+        resets: &[Reset],
+        wanted: usize,
+        state: &mut ModelState,
+        divergences: &mut Vec<Tensor>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let ticks = x.dim(1)?;
+        let (short_term, chunk) = (self.config.short_term, self.config.chunk);
+        let stretches = schedule::stretches(&mut state.clocks, resets, 0..ticks, short_term, chunk);
+        let mut stream = self.encoder.forward(x, self.dtype)?;
+        let mut readout = None;
+        let last = self.layers.len() - 1;
+        for (number, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {
+            let wanted = if number == last { wanted } else { 0 };
+            let output = layer.forward(&stream, &stretches, wanted, layer_state)?;
+            (stream, readout) = (output.stream, output.readout);
+            divergences.extend(output.divergences);
+        }
+        Ok((stream, readout))
+    }
+
+    /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\].
+    pub fn step(&self, x: &Tensor, state: &ModelState) -> Result<(Outputs, ModelState)> {
+        let (outputs, state) = self.forward_segment(&x.unsqueeze(1)?, &[], Wanted::All, state)?;
+        let heads = outputs.heads.iter().map(|head| head.squeeze(1)).collect::<candle_core::Result<_>>()?;
+        let readout = match outputs.readout {
+            Some(readout) => Some(readout.squeeze(1)?),
+            None => None,
+        };
+        Ok((Outputs { heads, readout, ..outputs }, state))
+    }
+}
+
+/// Bounds of a Gaussian head's logarithms of standard deviations.
+const LEAST_LOG_SPREAD: f64 = -5.0;
+const MOST_LOG_SPREAD: f64 = 2.0;

@@ -1,0 +1,97 @@
+//! From observations to the stream: numbers by one matrix, tokens by tables, summed.
+
+use super::config::{Input, ModelConfig};
+use super::linear::Linear;
+use crate::error::{Error, Result};
+use candle_core::{DType, IndexOp, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+/// The observation encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoder {
+    /// Channels of the numbers, and 1/scale of each.
+    continuous: Vec<usize>,
+    precision: Vec<f32>,
+    matrix: Option<Linear>,
+    tables: Vec<Table>,
+    channels: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Table {
+    name: String,
+    channel: usize,
+    /// \[vocabulary, d\]
+    rows: Tensor,
+}
+
+impl Encoder {
+    pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let (mut continuous, mut precision, mut tables) = (vec![], vec![], vec![]);
+        let mut start = 0;
+        for input in &config.inputs {
+            match input {
+                Input::Continuous { channels, .. } => {
+                    continuous.extend(start..start + channels.len());
+                    precision.extend(channels.iter().map(|channel| match channel.scale {
+                        crate::channels::Scale::Given(scale) => 1.0 / scale,
+                        crate::channels::Scale::Learnt => 1.0,
+                    }));
+                }
+                Input::Token { name, vocabulary } => {
+                    let bound = 3.0_f64.sqrt();
+                    let shape = (*vocabulary, config.width);
+                    let init = Init::Uniform { lo: -bound, up: bound };
+                    let rows = vb.pp("tokens").get_with_hints(shape, name, init)?;
+                    tables.push(Table { name: name.clone(), channel: start, rows });
+                }
+            }
+            start += input.channels();
+        }
+        let matrix = if continuous.is_empty() {
+            None
+        } else {
+            Some(Linear::with_bias(continuous.len(), config.width, vb.pp("continuous"))?)
+        };
+        Ok(Self { continuous, precision, matrix, tables, channels: start })
+    }
+
+    /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, a token outside its vocabulary.
+    pub(crate) fn forward(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        let (batch, ticks, channels) = x.dims3()?;
+        if channels != self.channels {
+            return Err(Error::Width { what: "the observation", expected: self.channels, found: channels });
+        }
+        let x = x.contiguous()?;
+        let mut stream: Option<Tensor> = None;
+        if let Some(matrix) = &self.matrix {
+            let places: Vec<u32> = self.continuous.iter().map(|channel| *channel as u32).collect();
+            let places = Tensor::from_vec(places, self.continuous.len(), x.device())?;
+            let precision = Tensor::new(self.precision.as_slice(), x.device())?.to_dtype(dtype)?;
+            let numbers = x.index_select(&places, 2)?.to_dtype(dtype)?.broadcast_mul(&precision)?;
+            stream = Some(matrix.forward(&numbers)?);
+        }
+        for table in &self.tables {
+            let vocabulary = table.rows.dim(0)?;
+            let tokens = x.i((.., .., table.channel))?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let token = |value: &f32| {
+                let whole = value.fract() == 0.0 && *value >= 0.0 && (*value as usize) < vocabulary;
+                let refuse = || Error::Token { input: table.name.clone(), vocabulary, found: value.to_string() };
+                if whole { Ok(*value as u32) } else { Err(refuse()) }
+            };
+            let tokens: Vec<u32> = tokens.iter().map(token).collect::<Result<_>>()?;
+            let tokens = Tensor::from_vec(tokens, batch * ticks, x.device())?;
+            let rows = table.rows.index_select(&tokens, 0)?.reshape((batch, ticks, ()))?;
+            stream = Some(match stream {
+                Some(stream) => (stream + rows)?,
+                None => rows,
+            });
+        }
+        stream.ok_or(Error::Width { what: "the observation", expected: 1, found: 0 })
+    }
+
+    /// Channels of an observation.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels
+    }
+}

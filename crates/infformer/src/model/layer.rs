@@ -1,0 +1,221 @@
+//! One layer: u = LN(x); x ← x + W_o·(attention over the short-term memory of u) + W_o′·(readout of the long-term
+//! memory of u); x ← x + FF(LN(x)).
+
+use super::config::ModelConfig;
+use super::linear::{LayerNorm, Linear};
+use super::reading::{Cells, Reader, add_to_histograms};
+use super::schedule::{Event, Stretch};
+use super::state::LayerState;
+use super::window::ShortTermAttention;
+use super::writing::Writer;
+use crate::error::Result;
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+
+/// A transformer layer with a memory.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    attention_norm: LayerNorm,
+    short_term: ShortTermAttention,
+    long_term: Option<LongTermAttention>,
+    feed_forward_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    ring: usize,
+    chunk: usize,
+}
+
+/// The trained reading of the long-term memory.
+#[derive(Debug)]
+pub(crate) struct LongTermAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    writer: Writer,
+    reader: Reader,
+    heads: usize,
+    /// K
+    gradient_writes: usize,
+}
+
+/// What a layer makes of some ticks.
+pub(crate) struct LayerOutput {
+    /// \[batch, ticks wanted, d\]
+    pub(crate) stream: Tensor,
+    /// W_o′·readout \[batch, ticks wanted, d\], if there is a long-term memory.
+    pub(crate) readout: Option<Tensor>,
+    /// Divergences of the densities \[batch, ticks · h, 1\], stretch by stretch.
+    pub(crate) divergences: Vec<Tensor>,
+}
+
+impl Layer {
+    pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let width = config.width;
+        let ages = config.ring() + 1;
+        let long_term = match config.long_term {
+            Some(_) => Some(LongTermAttention::new(config, vb.pp("long_term"))?),
+            None => None,
+        };
+        Ok(Self {
+            attention_norm: LayerNorm::new(width, vb.pp("attention_norm"))?,
+            short_term: ShortTermAttention::new(width, config.attention_heads, ages, vb.pp("short_term"))?,
+            long_term,
+            feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
+            up: Linear::with_bias(width, config.feed_forward, vb.pp("feed_forward.up"))?,
+            down: Linear::with_bias(config.feed_forward, width, vb.pp("feed_forward.down"))?,
+            ring: config.ring(),
+            chunk: config.chunk,
+        })
+    }
+
+    /// Takes `x` \[batch, T, d\] through the layer and moves its state; only the ticks from `wanted` on come out.
+    /// `stretches` count their ticks from the beginning of `x`.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        stretches: &[Stretch],
+        wanted: usize,
+        state: &mut LayerState,
+    ) -> Result<LayerOutput> {
+        let (batch, ticks, width) = x.dims3()?;
+        let seen = self.attention_norm.forward(x)?;
+        // What a window of the wanted ticks, or of those to come, can reach.
+        let reached = wanted.saturating_sub(self.ring);
+        let near = seen.narrow(1, reached, ticks - reached)?;
+        let with_past = |past: &Tensor, now: Tensor| if reached == 0 { Tensor::cat(&[past, &now], 1) } else { Ok(now) };
+        let keys = with_past(&state.keys, self.short_term.key.forward(&near)?)?;
+        let values = with_past(&state.values, self.short_term.value.forward(&near)?)?;
+        // Where tick t of `x` lies in keys and values: at t + ring − hidden.
+        let hidden = if reached == 0 { 0 } else { self.ring + reached };
+        let inputs = Tensor::cat(&[&state.inputs, &seen], 1)?;
+        let wanted_seen = seen.narrow(1, wanted, ticks - wanted)?;
+        let queries = self.short_term.query.forward(&wanted_seen)?;
+        let reads_from = match &self.long_term {
+            Some(long_term) if long_term.writer.follows_attention() => 0,
+            _ => wanted,
+        };
+        let long_queries = match &self.long_term {
+            Some(long_term) => Some(long_term.queries(&seen.narrow(1, reads_from, ticks - reads_from)?)?),
+            None => None,
+        };
+
+        let (mut attended, mut readouts, mut divergences) = (vec![], vec![], vec![]);
+        for stretch in stretches {
+            if let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) {
+                if stretch.events.iter().any(|event| *event != Event::Nothing) {
+                    if state.writes.is_multiple_of(long_term.gradient_writes.saturating_add(1)) {
+                        *coefficients = coefficients.detach();
+                    }
+                    state.writes += 1;
+                    let chunk = inputs.narrow(1, stretch.ticks.start, self.chunk)?;
+                    *coefficients = long_term.writer.write(coefficients, &chunk, &stretch.events, &mut state.knots)?;
+                }
+                let from = stretch.ticks.start.max(reads_from);
+                if let Some(queries) = long_queries.as_ref().filter(|_| from < stretch.ticks.end) {
+                    let queries = queries.narrow(1, from - reads_from, stretch.ticks.end - from)?;
+                    let (readout, divergence) = long_term.read(&queries, coefficients, stretch, &mut state.knots)?;
+                    divergences.extend(divergence);
+                    let before = wanted.saturating_sub(from).min(stretch.ticks.end - from);
+                    if before < stretch.ticks.end - from {
+                        readouts.push(readout.narrow(1, before, stretch.ticks.end - from - before)?);
+                    }
+                }
+            }
+            let from = stretch.ticks.start.max(wanted);
+            if from < stretch.ticks.end {
+                let count = stretch.ticks.end - from;
+                let mut clocks = stretch.clocks.clone();
+                clocks.iter_mut().for_each(|clock| clock.held += from - stretch.ticks.start);
+                let queries = queries.narrow(1, from - wanted, count)?;
+                let (first, length) = (from - hidden, self.ring + count);
+                let keys = keys.narrow(1, first, length)?;
+                attended.push(self.short_term.attend(&queries, &keys, &values.narrow(1, first, length)?, &clocks)?);
+            }
+        }
+
+        let last = |x: &Tensor| x.narrow(1, x.dim(1)? - self.ring, self.ring)?.contiguous();
+        (state.inputs, state.keys, state.values) = (last(&inputs)?, last(&keys)?, last(&values)?);
+        let x = x.narrow(1, wanted, ticks - wanted)?;
+        if wanted == ticks {
+            return Ok(LayerOutput { stream: x, readout: None, divergences });
+        }
+        let mut stream = (x + self.short_term.output.forward(&Tensor::cat(&attended, 1)?)?)?;
+        let readout = match &self.long_term {
+            Some(long_term) => Some(long_term.output.forward(&Tensor::cat(&readouts, 1)?)?),
+            None => None,
+        };
+        if let Some(readout) = &readout {
+            stream = (stream + readout)?;
+        }
+        let hidden = self.up.forward(&self.feed_forward_norm.forward(&stream)?)?.gelu()?;
+        let stream = (stream + self.down.forward(&hidden)?)?;
+        debug_assert_eq!(stream.dims(), &[batch, ticks - wanted, width]);
+        Ok(LayerOutput { stream, readout, divergences })
+    }
+}
+
+impl LongTermAttention {
+    pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let width = config.width;
+        let long_term = config.long_term.clone().unwrap_or_default();
+        let linear = |name: &str| Linear::new(width, width, vb.pp(name));
+        let writer = Writer::new(&long_term, config.chunk, width, vb.clone())?;
+        let reader = Reader::new(&long_term, writer.grid(vb.dtype(), vb.device())?, vb.clone())?;
+        Ok(Self {
+            query: linear("query")?,
+            key: linear("key")?,
+            value: linear("value")?,
+            output: linear("output")?,
+            writer,
+            reader,
+            heads: config.attention_heads,
+            gradient_writes: long_term.gradient_writes,
+        })
+    }
+
+    /// Queries folded with the key matrix of their head, W_Kᵀq/√d_h: \[batch, n, d\] → \[batch, n, h, d\].
+    fn queries(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.fold(&self.query.forward(x)?)
+    }
+
+    fn fold(&self, queries: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, ticks, width) = queries.dims3()?;
+        let head_width = width / self.heads;
+        let queries = (queries / (head_width as f64).sqrt())?.reshape((batch * ticks, self.heads, head_width))?;
+        let keys = self.key.weight.reshape((self.heads, head_width, width))?;
+        let folded = queries.transpose(0, 1)?.contiguous()?.matmul(&keys)?;
+        folded.transpose(0, 1)?.reshape((batch, ticks, self.heads, width))
+    }
+
+    /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix.
+    fn read(
+        &self,
+        queries: &Tensor,
+        coefficients: &Tensor,
+        stretch: &Stretch,
+        knots: &mut [super::writing::Knots],
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (batch, ticks, heads, width) = queries.dims4()?;
+        let cells =
+            stretch.clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));
+        let cells = Cells::new(&cells.collect::<Vec<_>>(), queries.dtype(), queries.device())?;
+        let queries = queries.contiguous()?.reshape((batch, ticks * heads, width))?;
+        let reading = self.reader.read(&queries, coefficients, &cells)?;
+        if let Some(bins) = self.writer.bins() {
+            add_to_histograms(&reading.looked, bins, knots)?;
+        }
+        Ok((
+            self.values(&reading.moment.reshape((batch * ticks, heads, width))?)?.reshape((batch, ticks, width))?,
+            reading.divergence,
+        ))
+    }
+
+    /// W_V of each head on its own moment: \[rows, h, d\] → \[rows, d\].
+    fn values(&self, moments: &Tensor) -> candle_core::Result<Tensor> {
+        let (rows, heads, width) = moments.dims3()?;
+        let matrix = self.value.weight.reshape((heads, width / heads, width))?.transpose(1, 2)?.contiguous()?;
+        let values = moments.transpose(0, 1)?.contiguous()?.matmul(&matrix)?;
+        values.transpose(0, 1)?.reshape((rows, width))
+    }
+}

@@ -1,0 +1,290 @@
+//! What a model remembers between two ticks: an explicit value, one member a row.
+
+use super::config::ModelConfig;
+use super::schedule::Clock;
+use super::writing::Knots;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The state of a batch of agents under one model. Cloning is cheap: tensors are shared until they are replaced.
+#[derive(Debug, Clone)]
+pub struct ModelState {
+    pub(crate) fingerprint: u64,
+    pub(crate) clocks: Vec<Clock>,
+    pub(crate) layers: Vec<LayerState>,
+}
+
+/// The state of one layer.
+#[derive(Debug, Clone)]
+pub struct LayerState {
+    /// What the layer saw in the last S + L − 1 ticks, newest last \[batch, S + L − 1, d\].
+    pub(crate) inputs: Tensor,
+    /// Keys of the same ticks.
+    pub(crate) keys: Tensor,
+    /// Values of the same ticks.
+    pub(crate) values: Tensor,
+    /// Bᵀ \[batch, d, N\]
+    pub(crate) coefficients: Option<Tensor>,
+    /// What the host knows of each member's long-term memory.
+    pub(crate) knots: Vec<Knots>,
+    /// Writes since gradients were cut.
+    pub(crate) writes: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    fingerprint: u64,
+    clocks: Vec<Clock>,
+    /// \[layers\]\[batch\]
+    knots: Vec<Vec<Knots>>,
+}
+
+const VERSION: u32 = 1;
+const HEADER: &str = "infformer_model_state";
+
+impl ModelState {
+    /// `batch` empty memories.
+    pub(crate) fn empty(config: &ModelConfig, batch: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let ring = Tensor::zeros((batch, config.ring(), config.width), dtype, device)?;
+        let coefficients = match &config.long_term {
+            Some(long_term) => Some(Tensor::zeros((batch, config.width, long_term.capacity), dtype, device)?),
+            None => None,
+        };
+        let layer = LayerState {
+            inputs: ring.clone(),
+            keys: ring.clone(),
+            values: ring,
+            coefficients,
+            knots: vec![Knots::default(); batch],
+            writes: 0,
+        };
+        Ok(Self {
+            fingerprint: config.fingerprint()?,
+            clocks: vec![Clock::default(); batch],
+            layers: vec![layer; config.layers],
+        })
+    }
+
+    /// Members of the batch.
+    pub fn batch(&self) -> usize {
+        self.clocks.len()
+    }
+
+    /// How far each member has come.
+    pub fn clocks(&self) -> &[Clock] {
+        &self.clocks
+    }
+
+    /// The layers, the first next to the input.
+    pub fn layers(&self) -> &[LayerState] {
+        &self.layers
+    }
+
+    /// The same numbers without their history: no gradient flows from what comes after into what was before.
+    pub fn detach(&self) -> Self {
+        let mut state = self.clone();
+        for layer in &mut state.layers {
+            for tensor in layer.tensors_mut() {
+                *tensor = tensor.detach();
+            }
+            layer.writes = 0;
+        }
+        state
+    }
+
+    /// Empties the members whose mask is true.
+    pub fn reset(&self, mask: &[bool]) -> Result<Self> {
+        self.check_batch(mask.len())?;
+        let keep: Vec<f32> = mask.iter().map(|reset| if *reset { 0.0 } else { 1.0 }).collect();
+        let mut state = self.clone();
+        for (clock, _) in state.clocks.iter_mut().zip(mask).filter(|(_, reset)| **reset) {
+            *clock = Clock::default();
+        }
+        for layer in &mut state.layers {
+            for tensor in layer.tensors_mut() {
+                let keep = Tensor::from_slice(&keep, (keep.len(), 1, 1), tensor.device())?.to_dtype(tensor.dtype())?;
+                *tensor = tensor.broadcast_mul(&keep)?;
+            }
+            for (knots, _) in layer.knots.iter_mut().zip(mask).filter(|(_, reset)| **reset) {
+                *knots = Knots::default();
+            }
+        }
+        Ok(state)
+    }
+
+    /// The members at `places`, in that order.
+    pub fn select(&self, places: &[usize]) -> Result<Self> {
+        if let Some(place) = places.iter().find(|place| **place >= self.batch()) {
+            return Err(Error::Shape { what: "the members selected", expected: self.batch(), found: place + 1 });
+        }
+        let mut state = self.clone();
+        state.clocks = places.iter().map(|place| self.clocks[*place]).collect();
+        for (layer, from) in state.layers.iter_mut().zip(&self.layers) {
+            for tensor in layer.tensors_mut() {
+                let index: Vec<u32> = places.iter().map(|place| *place as u32).collect();
+                *tensor =
+                    tensor.contiguous()?.index_select(&Tensor::from_vec(index, places.len(), tensor.device())?, 0)?;
+            }
+            layer.knots = places.iter().map(|place| from.knots[*place].clone()).collect();
+        }
+        Ok(state)
+    }
+
+    /// Puts the members of `from` at `places` of this state, in place.
+    pub(crate) fn put(&mut self, places: &[usize], from: &ModelState) -> Result<()> {
+        for (member, place) in places.iter().enumerate() {
+            self.clocks[*place] = from.clocks[member];
+            for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
+                layer.knots[*place] = from.knots[member].clone();
+                for (tensor, from) in layer.tensors_mut().into_iter().zip(from.tensors()) {
+                    tensor.slice_set(&from.narrow(0, member, 1)?.contiguous()?, 0, *place)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// More room: the members of both, one after the other, in memory of their own.
+    pub(crate) fn join(&self, other: &ModelState) -> Result<Self> {
+        let mut state = self.clone();
+        state.clocks.extend(&other.clocks);
+        for (layer, other) in state.layers.iter_mut().zip(&other.layers) {
+            for (tensor, other) in layer.tensors_mut().into_iter().zip(other.tensors()) {
+                *tensor = Tensor::cat(&[&*tensor, other], 0)?;
+            }
+            layer.knots.extend(other.knots.iter().cloned());
+        }
+        Ok(state)
+    }
+
+    /// Bytes of state a member: tensors and knots.
+    pub fn bytes_per_member(&self) -> usize {
+        let tensors = self.layers.iter().flat_map(|layer| layer.tensors());
+        let floats: usize = tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
+        let knots: usize = self.layers.iter().flat_map(|layer| &layer.knots).map(Knots::bytes).sum();
+        (floats + knots) / self.batch().max(1) + size_of::<Clock>()
+    }
+
+    /// The state as bytes: a safetensors file whose metadata holds clocks, knots and the model's fingerprint.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let mut values: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
+        for (number, layer) in self.layers.iter().enumerate() {
+            for (name, tensor) in NAMES.into_iter().zip(layer.tensors()) {
+                let floats = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+                let bytes = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
+                values.push((format!("layers.{number}.{name}"), tensor.dims().to_vec(), bytes));
+            }
+        }
+        let knots = self.layers.iter().map(|layer| layer.knots.clone()).collect();
+        let header = Header { version: VERSION, fingerprint: self.fingerprint, clocks: self.clocks.clone(), knots };
+        let header = ron::to_string(&header).map_err(|error| Error::State(error.to_string()))?;
+        let views = values.iter().map(|(name, shape, bytes)| {
+            TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view))
+        });
+        let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(|e| Error::State(e.to_string()))?;
+        let metadata = HashMap::from([(HEADER.to_string(), header)]);
+        safetensors::serialize(views, Some(metadata)).map_err(|error| Error::State(error.to_string()))
+    }
+
+    /// Reads what [`ModelState::save`] wrote; `like` is any state of the same model. Errors say what does not fit.
+    pub fn load(bytes: &[u8], like: &ModelState) -> Result<Self> {
+        let refuse = |message: String| Error::State(message);
+        let (_, metadata) =
+            safetensors::SafeTensors::read_metadata(bytes).map_err(|e| refuse(format!("no state: {e}")))?;
+        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
+        let header = header.ok_or_else(|| refuse(format!("these bytes hold tensors, but no `{HEADER}`")))?;
+        let header: Header = ron::from_str(header).map_err(|e| refuse(format!("unreadable header: {e}")))?;
+        if header.version != VERSION {
+            return Err(refuse(format!("version {} instead of {VERSION}", header.version)));
+        }
+        if header.fingerprint != like.fingerprint {
+            let (found, expected) = (header.fingerprint, like.fingerprint);
+            return Err(refuse(format!("it is of model {found:016x}; this model is {expected:016x}")));
+        }
+        let tensors = safetensors::SafeTensors::deserialize(bytes).map_err(|e| refuse(e.to_string()))?;
+        let batch = header.clocks.len();
+        if header.knots.len() != like.layers.len() || header.knots.iter().any(|knots| knots.len() != batch) {
+            return Err(refuse("its header contradicts itself".into()));
+        }
+        let mut state = like.clone();
+        state.clocks = header.clocks;
+        for (number, (layer, knots)) in state.layers.iter_mut().zip(header.knots).enumerate() {
+            for (name, tensor) in NAMES.into_iter().zip(layer.tensors_mut()) {
+                let name = format!("layers.{number}.{name}");
+                let view = tensors.tensor(&name).map_err(|e| refuse(format!("{name}: {e}")))?;
+                let mut shape = tensor.dims().to_vec();
+                shape[0] = batch;
+                if view.shape() != shape || view.dtype() != safetensors::Dtype::F32 {
+                    let (found, dtype) = (view.shape(), view.dtype());
+                    return Err(refuse(format!("{name} is {dtype:?} {found:?} instead of F32 {shape:?}")));
+                }
+                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let values: Vec<f32> = values.collect();
+                if values.iter().any(|value| !value.is_finite()) {
+                    return Err(refuse(format!("{name} holds values that are not finite")));
+                }
+                *tensor = Tensor::from_vec(values, shape, tensor.device())?.to_dtype(tensor.dtype())?;
+            }
+            layer.knots = knots;
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn check_batch(&self, found: usize) -> Result<()> {
+        let expected = self.batch();
+        if found == expected { Ok(()) } else { Err(Error::Shape { what: "the batch", expected, found }) }
+    }
+
+    /// Whether every number is finite.
+    pub(crate) fn is_finite(&self) -> Result<bool> {
+        for tensor in self.layers.iter().flat_map(|layer| layer.tensors()) {
+            let sum = tensor.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
+            if !sum.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+const NAMES: [&str; 4] = ["inputs", "keys", "values", "coefficients"];
+
+impl LayerState {
+    /// Bᵀ \[batch, d, N\] of the layer's long-term memory, if it has one.
+    pub fn coefficients(&self) -> Option<&Tensor> {
+        self.coefficients.as_ref()
+    }
+
+    /// Keys of the last S + L − 1 ticks, newest last \[batch, S + L − 1, d\]; only the newest `held` count.
+    pub fn keys(&self) -> &Tensor {
+        &self.keys
+    }
+
+    /// Values of the same ticks.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// What the layer saw in the same ticks.
+    pub fn inputs(&self) -> &Tensor {
+        &self.inputs
+    }
+
+    /// Lengths in ticks of a member's blocks under `Adaptive`, oldest first; empty for the other policies.
+    pub fn block_lengths(&self, member: usize) -> &[u32] {
+        self.knots.get(member).map_or(&[], |knots| &knots.lengths)
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.inputs, &self.keys, &self.values].into_iter().chain(&self.coefficients)
+    }
+
+    fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        let Self { inputs, keys, values, coefficients, .. } = self;
+        [inputs, keys, values].into_iter().chain(coefficients).collect()
+    }
+}

@@ -1,0 +1,393 @@
+//! What leaves the short-term memory joins the long-term memory: Bᵀ′ = Bᵀ·Aᵀ + XᵀCᵀ, for every policy. Smooth signals
+//! add Bᵀ·(A − I)ᵀ instead, since A nears I; blocks and means are moved whole, so that what stays is the same bits.
+//!
+//! Linear policies have constant (A, C); `Uniform` has its own at every write; under `Sticky` and `Adaptive` each
+//! member's own past decides them: where attention was, which neighbours are alike. That decision is made on the
+//! host and is a constant to the gradient: **values carry gradients, knots do not.** A block's mean passes its gradient
+//! to the ticks that it is the mean of, in proportion; nothing learns to move a knot. Where the noise comes from, a
+//! model learns to make it alike (see [`InputMask`]), so that it melts together.
+
+use super::config::{InputMask, LongTermConfig, LongTermForgetting};
+use super::schedule::Event;
+use crate::blocks::{BlocksPlan, BlocksState};
+use crate::density::Measure;
+use crate::error::Result;
+use crate::forgetting::Forgetting;
+use crate::plan::{Statistics, observe};
+use crate::projection;
+use crate::signal::LinearPlan;
+use crate::sticky::{self, StickyPlan};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Init, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+/// What the host knows of one member's long-term memory: all but B.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Knots {
+    /// Ticks of each block, oldest first (`Adaptive`).
+    pub(crate) lengths: Vec<u32>,
+    /// Running statistics of what was written \[d\] (`Adaptive`).
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    /// Ages at evenly spaced positions, and the mass of past densities a bin (`Sticky`).
+    table: Vec<f32>,
+    pub(crate) histogram: Vec<f32>,
+}
+
+impl Knots {
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { lengths, mean, variance, table, histogram } = self;
+        4 * (lengths.len() + mean.len() + variance.len() + table.len() + histogram.len())
+    }
+}
+
+/// The cells of one member's past, in the order of the coefficients (blocks, means) or of the reading grid.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CellTable {
+    /// Logarithm of each cell's measure; hardly anything where there is no past.
+    pub(crate) log_mass: Vec<f32>,
+    /// Ends on the axis \[0, 1\].
+    pub(crate) start: Vec<f32>,
+    pub(crate) end: Vec<f32>,
+}
+
+/// The logarithm of no mass at all, that f32 still takes.
+const NOTHING: f32 = -1e9;
+
+/// Writes for all members of a batch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    policy: Policy,
+    mask: Option<Mask>,
+    measure: Measure,
+    capacity: usize,
+    chunk: usize,
+    width: usize,
+}
+
+#[derive(Debug)]
+enum Policy {
+    Linear(Box<LinearPlan>),
+    Sticky(Box<LinearPlan>, StickyPlan),
+    Blocks(BlocksPlan),
+    MeanPooled { rate: usize },
+}
+
+/// One member's Aᵀ, or (A − I)ᵀ, \[N, N\], and Cᵀ \[L, N\]; row-major.
+#[derive(Debug, Clone, PartialEq)]
+struct Operator {
+    past: Vec<f32>,
+    chunk: Vec<f32>,
+}
+
+/// The paper's mask: sigmoid of a convolution over three ticks.
+#[derive(Debug)]
+struct Mask {
+    /// \[d, 3·d\]: the ticks before, now and after.
+    weight: Tensor,
+    /// \[d\]
+    bias: Tensor,
+}
+
+impl Mask {
+    fn new(width: usize, vb: VarBuilder) -> candle_core::Result<Self> {
+        let bound = 1.0 / (3.0 * width as f64).sqrt();
+        // Stored as convolutions are: [out, in, ticks].
+        let weight = vb.get_with_hints((width, width, 3), "weight", Init::Uniform { lo: -bound, up: bound })?;
+        let weight = weight.permute((0, 2, 1))?.reshape((width, 3 * width))?;
+        Ok(Self { weight, bias: vb.get_with_hints(width, "bias", Init::Const(0.0))? })
+    }
+
+    /// x \[batch, L, d\] → \[batch, L, d\]
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, ticks, width) = x.dims3()?;
+        let padded = x.pad_with_zeros(1, 1, 1)?;
+        let neighbours: Vec<Tensor> =
+            (0..3).map(|at| padded.narrow(1, at, ticks)).collect::<candle_core::Result<_>>()?;
+        let neighbours = Tensor::cat(&neighbours, 2)?.reshape((batch * ticks, 3 * width))?;
+        let logits = neighbours.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
+        x * candle_nn::ops::sigmoid(&logits)?.reshape((batch, ticks, width))?
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(config: &LongTermConfig, chunk: usize, width: usize, vb: VarBuilder) -> Result<Self> {
+        let policy = match &config.forgetting {
+            LongTermForgetting::MeanPooled { rate } => Policy::MeanPooled { rate: *rate },
+            LongTermForgetting::Signal(Forgetting::Adaptive(rule)) => {
+                Policy::Blocks(BlocksPlan::single(*rule, width, config.capacity))
+            }
+            LongTermForgetting::Signal(forgetting) => {
+                let plan = Box::new(LinearPlan::new(forgetting, config.basis()?, chunk)?);
+                match plan.sticky.clone() {
+                    Some(sticky) => Policy::Sticky(plan, sticky),
+                    None => Policy::Linear(plan),
+                }
+            }
+        };
+        let mask = match config.input_mask {
+            InputMask::Everything => None,
+            InputMask::Convolution => Some(Mask::new(width, vb.pp("mask"))?),
+        };
+        Ok(Self { policy, mask, measure: config.measure, capacity: config.capacity, chunk, width })
+    }
+
+    /// Whether each tick's densities are needed by the next write.
+    pub(crate) fn follows_attention(&self) -> bool {
+        self.bins().is_some()
+    }
+
+    /// Bins of the attention histogram, where one is kept.
+    pub(crate) fn bins(&self) -> Option<usize> {
+        match &self.policy {
+            Policy::Sticky(_, plan) => Some(plan.bins),
+            _ => None,
+        }
+    }
+
+    /// The reading grid ψ \[M, N\] of a signal whose cells are not its coefficients.
+    pub(crate) fn grid(&self, dtype: DType, device: &Device) -> candle_core::Result<Option<Tensor>> {
+        let (Policy::Linear(plan) | Policy::Sticky(plan, _)) = &self.policy else { return Ok(None) };
+        let grid = Tensor::from_slice(plan.grid.values(), (plan.grid.rows(), plan.grid.columns()), device)?;
+        Ok(Some(grid.to_dtype(dtype)?))
+    }
+
+    /// `coefficients` Bᵀ \[batch, d, N\] after what happens to each member; `chunk` \[batch, L, d\] leaves the
+    /// short-term memory of those that write.
+    pub(crate) fn write(
+        &self,
+        coefficients: &Tensor,
+        chunk: &Tensor,
+        events: &[Event],
+        knots: &mut [Knots],
+    ) -> Result<Tensor> {
+        let (batch, width, count) = coefficients.dims3()?;
+        let masked = match &self.mask {
+            Some(mask) => mask.forward(chunk)?,
+            None => chunk.clone(),
+        };
+        let operators = self.operators(coefficients, &masked, events, knots)?;
+        let (dtype, device) = (coefficients.dtype(), coefficients.device());
+        let tensor = |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(dtype);
+        // A row for each channel of each member: with one operator for all, one product.
+        let columns = masked.transpose(1, 2)?.contiguous()?;
+        let shared = operators.windows(2).all(|pair| pair[0] == pair[1]);
+        let change = match operators.first() {
+            Some(operator) if shared => {
+                let past = tensor(operator.past.clone(), &[count, count])?;
+                let chunk = tensor(operator.chunk.clone(), &[self.chunk, count])?;
+                let past = coefficients.contiguous()?.reshape((batch * width, count))?.matmul(&past)?;
+                let chunk = columns.reshape((batch * width, self.chunk))?.matmul(&chunk)?;
+                (past + chunk)?.reshape((batch, width, count))?
+            }
+            _ => {
+                let past = operators.iter().flat_map(|operator| operator.past.iter().copied()).collect();
+                let chunk = operators.iter().flat_map(|operator| operator.chunk.iter().copied()).collect();
+                let past = coefficients.contiguous()?.matmul(&tensor(past, &[batch, count, count])?)?;
+                (past + columns.matmul(&tensor(chunk, &[batch, self.chunk, count])?)?)?
+            }
+        };
+        if self.moves_whole() { Ok(change) } else { Ok((coefficients + change)?) }
+    }
+
+    /// Whether operators hold A rather than A − I.
+    fn moves_whole(&self) -> bool {
+        matches!(self.policy, Policy::Blocks(_) | Policy::MeanPooled { .. })
+    }
+
+    /// The past times `scale`, and no chunk.
+    fn scaled(&self, scale: f32) -> Operator {
+        let count = self.capacity;
+        let mut operator = Operator { past: vec![0.0; count * count], chunk: vec![0.0; self.chunk * count] };
+        let diagonal = if self.moves_whole() { scale } else { scale - 1.0 };
+        (0..count).for_each(|i| operator.past[i * count + i] = diagonal);
+        operator
+    }
+
+    fn operators(
+        &self,
+        coefficients: &Tensor,
+        chunk: &Tensor,
+        events: &[Event],
+        knots: &mut [Knots],
+    ) -> Result<Vec<Operator>> {
+        let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F32)?.to_vec3::<f32>();
+        let values = match self.policy {
+            Policy::Blocks(_) => Some((host(&coefficients.transpose(1, 2)?)?, host(chunk)?)),
+            _ => None,
+        };
+        let mut latest: Option<(u64, Operator)> = None;
+        let mut operators = Vec::with_capacity(events.len());
+        for (member, (event, knots)) in events.iter().zip(knots).enumerate() {
+            let chunks = match event {
+                Event::Nothing => {
+                    operators.push(self.scaled(1.0));
+                    continue;
+                }
+                Event::Reset => {
+                    *knots = Knots::default();
+                    operators.push(self.scaled(0.0));
+                    continue;
+                }
+                Event::Write { chunks } => *chunks,
+            };
+            operators.push(match (&self.policy, &values) {
+                (Policy::Linear(plan), _) => match &latest {
+                    Some((age, operator)) if *age == chunks => operator.clone(),
+                    _ => {
+                        let operator = self.linear_operator(plan, chunks);
+                        latest = Some((chunks, operator.clone()));
+                        operator
+                    }
+                },
+                (Policy::Sticky(plan, sticky), _) => self.sticky_operator(plan, sticky, chunks, knots),
+                (Policy::Blocks(plan), Some((means, rows))) => {
+                    self.blocks_operator(plan, &means[member], &rows[member], knots)
+                }
+                (Policy::Blocks(_), None) => self.scaled(1.0),
+                (Policy::MeanPooled { rate }, _) => self.pooled_operator(*rate),
+            });
+        }
+        Ok(operators)
+    }
+
+    fn linear_operator(&self, plan: &LinearPlan, chunks: u64) -> Operator {
+        let matrices = plan.matrices_after(chunks);
+        if chunks == 0 {
+            // There is no past to be moved: B is zero.
+            Operator { chunk: matrices.first.transposed(), ..self.scaled(1.0) }
+        } else {
+            Operator { past: matrices.past.transposed(), chunk: matrices.chunk.transposed() }
+        }
+    }
+
+    /// The signal is resampled where attention was: A = (map of the samples)·ψ(places).
+    fn sticky_operator(&self, plan: &LinearPlan, sticky: &StickyPlan, chunks: u64, knots: &mut Knots) -> Operator {
+        knots.table.resize(sticky.bins + 1, 0.0);
+        knots.histogram.resize(sticky.bins, 0.0);
+        let matrices = plan.matrices_after(chunks);
+        let operator = if chunks == 0 {
+            Operator { chunk: matrices.first.transposed(), ..self.scaled(1.0) }
+        } else {
+            let histogram: Vec<f64> = knots.histogram.iter().map(|mass| f64::from(*mass)).collect();
+            let places = sticky::sample_places(&histogram, sticky.points, sticky.placement);
+            let mut past = matrices.past.to_f64() * projection::design(&plan.basis, &places);
+            (0..self.capacity).for_each(|i| past[(i, i)] -= 1.0);
+            // Column by column is the transpose row by row.
+            let past = past.as_slice().iter().map(|value| *value as f32).collect();
+            Operator { past, chunk: matrices.chunk.transposed() }
+        };
+        sticky::advance(sticky, self.chunk, chunks, &mut knots.table, &mut knots.histogram);
+        operator
+    }
+
+    /// The blocks after a chunk are means of runs of the blocks and ticks before it.
+    fn blocks_operator(&self, plan: &BlocksPlan, means: &[Vec<f32>], rows: &[Vec<f32>], knots: &mut Knots) -> Operator {
+        let (count, width) = (self.capacity, self.width);
+        let before: Vec<u32> = knots.lengths.iter().copied().chain(std::iter::repeat_n(1, self.chunk)).collect();
+        let old = knots.lengths.len();
+        let mut written: u64 = knots.lengths.iter().map(|length| u64::from(*length)).sum();
+        // Blocks carry an interval in their last column; here every tick is one.
+        let mut state_means = vec![0.0; (count + 1) * (width + 1)];
+        for (to, from) in state_means.chunks_exact_mut(width + 1).zip(means) {
+            to[..width].copy_from_slice(from);
+        }
+        let mut lengths = knots.lengths.clone();
+        lengths.resize(count + 1, 0);
+        let mut losses = vec![0.0; count + 1];
+        let mut state = BlocksState { means: &mut state_means, lengths: &mut lengths, losses: &mut losses };
+        let precision = vec![1.0; width];
+        plan.refresh_losses(&mut state, old, &precision);
+        knots.mean.resize(width, 0.0);
+        knots.variance.resize(width, 0.0);
+        let mut padded = vec![0.0; width + 1];
+        for row in rows {
+            observe(Statistics { mean: &mut knots.mean, variance: &mut knots.variance }, written, row);
+            padded[..width].copy_from_slice(row);
+            plan.push(&mut state, written, &padded, &precision, &knots.variance);
+            written += 1;
+        }
+        lengths.truncate(plan.count(written));
+
+        let mut operator = self.scaled(0.0);
+        let mut item = 0;
+        for (block, length) in lengths.iter().enumerate() {
+            let mut left = *length;
+            while left > 0 && item < before.len() {
+                let share = before[item] as f32 / *length as f32;
+                if item < old {
+                    operator.past[item * count + block] = share;
+                } else {
+                    operator.chunk[(item - old) * count + block] = share;
+                }
+                left = left.saturating_sub(before[item]);
+                item += 1;
+            }
+        }
+        knots.lengths = lengths;
+        operator
+    }
+
+    fn pooled_operator(&self, rate: usize) -> Operator {
+        let (count, slots) = (self.capacity, self.chunk / rate);
+        let mut operator = self.scaled(0.0);
+        (slots..count).for_each(|slot| operator.past[slot * count + slot - slots] = 1.0);
+        for tick in 0..self.chunk {
+            operator.chunk[tick * count + count - slots + tick / rate] = 1.0 / rate as f32;
+        }
+        operator
+    }
+
+    /// The cells of a member's past after `chunks` writes. Ages count from the newest tick in the long-term memory.
+    pub(crate) fn cells(&self, chunks: u64, knots: &Knots) -> CellTable {
+        let written = chunks * self.chunk as u64;
+        match &self.policy {
+            Policy::Linear(plan) | Policy::Sticky(plan, _) => {
+                let mut table = CellTable::even(plan.grid.rows());
+                if chunks > 0 {
+                    table.log_mass.fill(NOTHING);
+                    for (newer, older, row) in plan.cells(written, &knots.table) {
+                        let mass = self.measure.coordinate(older) - self.measure.coordinate(newer);
+                        table.log_mass[row] = mass.ln().max(f64::from(NOTHING)) as f32;
+                    }
+                }
+                table
+            }
+            Policy::Blocks(_) => self.moving_cells(&knots.lengths, 0),
+            Policy::MeanPooled { rate } => {
+                let filled = (chunks as usize).saturating_mul(self.chunk / rate).min(self.capacity);
+                self.moving_cells(&vec![*rate as u32; filled], self.capacity - filled)
+            }
+        }
+    }
+
+    /// Cells of the given lengths, oldest first, from coefficient `first` on; the axis is that of the measure.
+    fn moving_cells(&self, lengths: &[u32], first: usize) -> CellTable {
+        let mut table = CellTable::even(self.capacity);
+        if lengths.is_empty() {
+            return table;
+        }
+        table.log_mass.fill(NOTHING);
+        table.start.fill(0.0);
+        table.end.fill(0.0);
+        let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+        let whole = self.measure.coordinate(total as f64);
+        let mut age = 0.0;
+        for (cell, length) in lengths.iter().enumerate().rev() {
+            let (newer, older) = (self.measure.coordinate(age), self.measure.coordinate(age + f64::from(*length)));
+            table.log_mass[first + cell] = (older - newer).ln() as f32;
+            table.start[first + cell] = (1.0 - older / whole) as f32;
+            table.end[first + cell] = (1.0 - newer / whole) as f32;
+            age += f64::from(*length);
+        }
+        table
+    }
+}
+
+impl CellTable {
+    /// What stands for the cells of a memory without a past: reading it gives nothing, whatever the density.
+    fn even(cells: usize) -> Self {
+        let edge = |i: usize| i as f32 / cells as f32;
+        Self { log_mass: vec![0.0; cells], start: (0..cells).map(edge).collect(), end: (1..=cells).map(edge).collect() }
+    }
+}

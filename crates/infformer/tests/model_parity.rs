@@ -1,0 +1,163 @@
+//! A segment at once and the same ticks one by one: the same numbers.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod models;
+
+use candle_core::{DType, Device, Tensor};
+use infformer::model::{InputMask, ModelConfig, ModelState, Reset, Wanted};
+use models::{config, densities, difference, observations, policies};
+
+/// f32 sums of some dozen terms in another order, through two layers: 60 steps of rounding of 6e-8.
+const CLOSE: f64 = 1e-5;
+
+/// Runs ticks one by one; members are reset by mask before their tick. Gives the heads, the readouts and the state.
+fn stream(model: &infformer::model::Model, x: &Tensor, resets: &[Reset]) -> (Vec<Tensor>, Tensor, ModelState) {
+    let (batch, ticks, _) = x.dims3().unwrap();
+    let mut state = model.empty_state(batch).unwrap();
+    let mut heads = vec![vec![]; model.config().heads.len()];
+    let mut readouts = vec![];
+    for tick in 0..ticks {
+        let mask: Vec<bool> =
+            (0..batch).map(|member| resets.iter().any(|r| r.member == member && r.tick == tick)).collect();
+        if mask.contains(&true) {
+            state = state.reset(&mask).unwrap();
+        }
+        let (outputs, next) = model.step(&x.narrow(1, tick, 1).unwrap().squeeze(1).unwrap(), &state).unwrap();
+        heads.iter_mut().zip(outputs.heads).for_each(|(all, now)| all.push(now));
+        readouts.extend(outputs.readout);
+        state = next;
+    }
+    let heads = heads.iter().map(|all| Tensor::stack(all, 1).unwrap()).collect();
+    (heads, Tensor::stack(&readouts, 1).unwrap(), state)
+}
+
+fn every_config() -> Vec<(String, ModelConfig)> {
+    let mut all = vec![];
+    for (name, policy) in policies() {
+        for density in densities() {
+            for mask in [InputMask::Everything, InputMask::Convolution] {
+                all.push((format!("{name}, {density:?}, {mask:?}"), config(policy.clone(), density, mask)));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_segment_is_its_ticks_for_every_policy_and_density() {
+    // 70 ticks are two pieces and a part; resets fall inside, one on a tick that would have written.
+    let resets = [(0, 23), (2, 24), (2, 31), (1, 60)].map(|(member, tick)| Reset { member, tick });
+    for (name, config) in every_config() {
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = observations(3, 70, 1);
+        let (outputs, state) = model.forward_segment(&x, &resets, Wanted::All, &model.empty_state(3).unwrap()).unwrap();
+        let (heads, readout, streamed) = stream(&model, &x, &resets);
+        for (segment, stream) in outputs.heads.iter().zip(&heads).chain([(outputs.readout.as_ref().unwrap(), &readout)])
+        {
+            let off = difference(segment, stream);
+            assert!(off < CLOSE, "{name}: {off:e}");
+        }
+        assert_eq!(state.clocks(), streamed.clocks(), "{name}");
+        for (a, b) in state.layers().iter().zip(streamed.layers()) {
+            assert!(difference(a.coefficients().unwrap(), b.coefficients().unwrap()) < CLOSE, "{name}");
+            (0..3).for_each(|member| assert_eq!(a.block_lengths(member), b.block_lengths(member), "{name}"));
+        }
+        // The memory is in use: a reading is not nothing.
+        assert!(readout.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 1e-3, "{name}");
+    }
+}
+
+#[test]
+fn segments_of_any_length_follow_each_other() {
+    for (name, config) in every_config() {
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = observations(2, 61, 2);
+        let empty = model.empty_state(2).unwrap();
+        let (whole, _) = model.forward_segment(&x, &[], Wanted::All, &empty).unwrap();
+        let (mut state, mut parts, mut start) = (empty.clone(), vec![], 0);
+        for length in [1, 7, 33, 2, 18] {
+            let (outputs, next) =
+                model.forward_segment(&x.narrow(1, start, length).unwrap(), &[], Wanted::All, &state).unwrap();
+            parts.push(outputs.heads[0].clone());
+            (state, start) = (next, start + length);
+        }
+        assert!(difference(&whole.heads[0], &Tensor::cat(&parts, 1).unwrap()) < CLOSE, "{name}");
+        let (last, _) = model.forward_segment(&x, &[], Wanted::Last(5), &empty).unwrap();
+        assert_eq!(last.heads[0].dims(), &[2, 5, 3]);
+        assert!(difference(&last.heads[0], &whole.heads[0].narrow(1, 56, 5).unwrap()) < CLOSE, "{name}");
+    }
+}
+
+#[test]
+fn a_member_does_not_depend_on_its_batch() {
+    for (name, config) in every_config().into_iter().step_by(3) {
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = observations(33, 40, 3);
+        let run = |x: &Tensor| {
+            let state = model.empty_state(x.dim(0).unwrap()).unwrap();
+            model.forward_segment(x, &[], Wanted::All, &state).unwrap().0.heads[0].clone()
+        };
+        let together = run(&x);
+        for member in [0, 7, 32] {
+            let alone = run(&x.narrow(0, member, 1).unwrap());
+            assert!(difference(&alone, &together.narrow(0, member, 1).unwrap()) < CLOSE, "{name}");
+        }
+    }
+}
+
+/// Runs this test's own binary with one and with two threads of the tensor library.
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let sums = |threads: &str| {
+        let run = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "prints_outputs", "--ignored", "--nocapture"])
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(run.stdout).unwrap();
+        let values: Vec<f64> = text.lines().filter_map(|line| line.strip_prefix("out ")?.parse().ok()).collect();
+        assert!(values.len() > 100, "{text}");
+        values
+    };
+    let (one, two) = (sums("1"), sums("2"));
+    assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() < CLOSE * (1.0 + a.abs())));
+}
+
+#[test]
+#[ignore = "a part of the_number_of_threads_does_not_matter"]
+fn prints_outputs() {
+    for (_, config) in every_config().into_iter().step_by(5) {
+        let model = config.init(&Device::Cpu).unwrap();
+        let (outputs, _) =
+            model.forward_segment(&observations(4, 40, 4), &[], Wanted::All, &model.empty_state(4).unwrap()).unwrap();
+        let head = outputs.heads[0].to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        head.iter().for_each(|value| println!("out {value}"));
+    }
+}
+
+#[test]
+fn states_are_values() {
+    for (name, config) in every_config() {
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = observations(3, 50, 5);
+        let (_, state) = model.forward_segment(&x, &[], Wanted::All, &model.empty_state(3).unwrap()).unwrap();
+        // Saved and loaded, it goes on with the same bits.
+        let loaded = ModelState::load(&state.save().unwrap(), &model.empty_state(1).unwrap()).unwrap();
+        let next = observations(3, 20, 6);
+        let go = |state: &ModelState, x: &Tensor| {
+            model.forward_segment(x, &[], Wanted::All, state).unwrap().0.heads[0].clone()
+        };
+        assert_eq!(difference(&go(&state, &next), &go(&loaded, &next)), 0.0, "{name}");
+        // A reset member is as new; the others are as before.
+        let reset = state.reset(&[false, true, false]).unwrap();
+        let after = go(&reset, &next);
+        let fresh = go(&model.empty_state(1).unwrap(), &next.narrow(0, 1, 1).unwrap());
+        assert!(difference(&after.narrow(0, 1, 1).unwrap(), &fresh) < CLOSE, "{name}");
+        let untouched = go(&state, &next);
+        assert!(difference(&after.narrow(0, 2, 1).unwrap(), &untouched.narrow(0, 2, 1).unwrap()) < CLOSE, "{name}");
+        // Members can be taken out and put in another order.
+        let turned = state.select(&[2, 0]).unwrap();
+        let rows = Tensor::cat(&[next.narrow(0, 2, 1).unwrap(), next.narrow(0, 0, 1).unwrap()], 0).unwrap();
+        assert!(difference(&go(&turned, &rows).narrow(0, 0, 1).unwrap(), &untouched.narrow(0, 2, 1).unwrap()) < CLOSE);
+    }
+}
