@@ -101,6 +101,9 @@ pub enum Error {
     /// A model state that does not fit.
     #[error("the model state is refused: {0}")]
     State(String),
+    /// Weights that do not fit the model.
+    #[error("the weights are refused: {0}")]
+    Weights(WeightsError),
     /// The tensor library failed.
     #[error("tensor operation failed: {0}")]
     Tensor(String),
@@ -167,6 +170,69 @@ pub enum SnapshotError {
     },
 }
 
+/// Why a file of weights is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// A file cannot be read or written.
+    #[error("{path}: {message}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        message: String,
+    },
+    /// Bytes that are no safetensors file, or end too early.
+    #[error("no whole safetensors file: {0}; copy or download it again")]
+    Unreadable(String),
+    /// Made for another configuration.
+    #[error("they are of configuration {found}, the model is {expected}: keep the `.model.ron` saved beside them")]
+    Configuration {
+        /// The fingerprint of the model's configuration.
+        expected: String,
+        /// The fingerprint in the file.
+        found: String,
+    },
+    /// A tensor that is not there.
+    #[error("tensor `{name}` {shape:?} is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+        /// The shape that it should have.
+        shape: Vec<usize>,
+    },
+    /// A tensor of another shape.
+    #[error("tensor `{name}` is {found:?} instead of {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The model's.
+        expected: Vec<usize>,
+        /// The file's.
+        found: Vec<usize>,
+    },
+    /// A tensor of another kind of numbers.
+    #[error("tensor `{name}` is {found} instead of F32")]
+    Kind {
+        /// Its name.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// NaN or an infinity among the weights.
+    #[error("tensor `{name}` holds values that are not finite: the training that made it diverged")]
+    NotFinite {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor that the model does not have.
+    #[error("tensor `{name}` is not a part of this model")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -174,6 +240,12 @@ impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         // What follows the first line is a backtrace.
         Error::Tensor(error.to_string().lines().next().unwrap_or_default().into())
+    }
+}
+
+impl From<WeightsError> for Error {
+    fn from(error: WeightsError) -> Self {
+        Error::Weights(error)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod attention;
 pub mod view;
 // A model that learns what to remember.
 pub mod model;
+pub mod weights;
 // Many agents.
 pub mod observations;
 mod arena;
@@ -41,7 +42,7 @@ pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
 pub use config::{MemoryConfig, RecallConfig};
 pub use density::{Density, Measure};
 pub use engine::{AgentId, AgentStep, Engine, LoadedClock};
-pub use error::{Error, Result, SnapshotError};
+pub use error::{Error, Result, SnapshotError, WeightsError};
 pub use forgetting::Forgetting;
 pub use observations::ObservationQueue;
 pub use query::{Answer, AnswerDetail, DensityCell, Peak, Query};

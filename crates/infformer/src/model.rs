@@ -41,6 +41,7 @@ pub mod state;
 pub use config::{
     Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
 };
+pub use encoder::Encoder;
 pub use parameters::Parameters;
 pub use schedule::{Clock, Reset};
 pub use state::{LayerState, ModelState};
@@ -49,11 +50,9 @@ use crate::channels::ChannelLayout;
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use encoder::Encoder;
 use layer::Layer;
 use linear::{LayerNorm, Linear};
-use parameters::SeededParameters;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Chunks that are worked on at once. A longer segment is cut into such pieces: the gradient of a part of a tensor
 /// costs as much as the whole tensor, so that work would grow with the square of the length.
@@ -103,10 +102,7 @@ impl ModelConfig {
 
     /// A new model with weights drawn from `seed`: the same on every machine. `dtype` is F32, or F64 to check gradients.
     pub fn init_seeded(&self, seed: u64, dtype: DType, device: &Device) -> Result<Model> {
-        let made = Arc::new(Mutex::new(Parameters::new()));
-        let backend = SeededParameters { seed, made: made.clone() };
-        let model = Model::new(self, VarBuilder::from_backend(Box::new(backend), dtype, device.clone()))?;
-        let parameters = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
+        let (model, parameters) = parameters::seeded(seed, dtype, device, |vb| Model::new(self, vb))?;
         Ok(Model { parameters, ..model })
     }
 }
@@ -121,7 +117,7 @@ impl Model {
             layout: Arc::new(config.layout()?),
             dtype: vb.dtype(),
             device: vb.device().clone(),
-            encoder: Encoder::new(config, vb.pp("encoder"))?,
+            encoder: Encoder::new(&config.inputs, config.width, vb.pp("encoder"))?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::new(config.width, vb.pp("norm"))?,
             heads: config.heads.iter().map(head).collect::<candle_core::Result<_>>()?,

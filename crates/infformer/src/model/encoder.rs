@@ -1,6 +1,6 @@
 //! From observations to the stream: numbers by one matrix, tokens by tables, summed.
 
-use super::config::{Input, ModelConfig};
+use super::config::Input;
 use super::linear::Linear;
 use crate::error::{Error, Result};
 use candle_core::{DType, IndexOp, Tensor};
@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder};
 
 /// The observation encoder.
 #[derive(Debug, Clone)]
-pub(crate) struct Encoder {
+pub struct Encoder {
     /// Channels of the numbers, and 1/scale of each.
     continuous: Vec<usize>,
     precision: Vec<f32>,
@@ -26,10 +26,11 @@ struct Table {
 }
 
 impl Encoder {
-    pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+    /// An encoder of `inputs` into a stream of the given width.
+    pub fn new(inputs: &[Input], width: usize, vb: VarBuilder) -> Result<Self> {
         let (mut continuous, mut precision, mut tables) = (vec![], vec![], vec![]);
         let mut start = 0;
-        for input in &config.inputs {
+        for input in inputs {
             match input {
                 Input::Continuous { channels, .. } => {
                     continuous.extend(start..start + channels.len());
@@ -40,7 +41,7 @@ impl Encoder {
                 }
                 Input::Token { name, vocabulary } => {
                     let bound = 3.0_f64.sqrt();
-                    let shape = (*vocabulary, config.width);
+                    let shape = (*vocabulary, width);
                     let init = Init::Uniform { lo: -bound, up: bound };
                     let rows = vb.pp("tokens").get_with_hints(shape, name, init)?;
                     tables.push(Table { name: name.clone(), channel: start, rows });
@@ -51,13 +52,13 @@ impl Encoder {
         let matrix = if continuous.is_empty() {
             None
         } else {
-            Some(Linear::with_bias(continuous.len(), config.width, vb.pp("continuous"))?)
+            Some(Linear::with_bias(continuous.len(), width, vb.pp("continuous"))?)
         };
         Ok(Self { continuous, precision, matrix, tables, channels: start })
     }
 
     /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, a token outside its vocabulary.
-    pub(crate) fn forward(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         let (batch, ticks, channels) = x.dims3()?;
         if channels != self.channels {
             return Err(Error::Width { what: "the observation", expected: self.channels, found: channels });
@@ -91,7 +92,7 @@ impl Encoder {
     }
 
     /// Channels of an observation.
-    pub(crate) fn channels(&self) -> usize {
+    pub fn channels(&self) -> usize {
         self.channels
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! candle's own initialisers draw from a generator that cannot be seeded on the CPU.
 
+use super::Model;
+use crate::error::Result;
 use candle_core::{DType, Device, Shape, Tensor, Var};
-use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -13,10 +15,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Trained tensors by name.
 pub type Parameters = BTreeMap<String, Var>;
 
+/// Builds a network with new weights drawn from `seed`; gives it and its weights by name.
+pub fn seeded<T>(
+    seed: u64,
+    dtype: DType,
+    device: &Device,
+    build: impl FnOnce(VarBuilder) -> Result<T>,
+) -> Result<(T, Parameters)> {
+    let made = Arc::new(Mutex::new(Parameters::new()));
+    let backend = SeededParameters { seed, made: made.clone() };
+    let network = build(VarBuilder::from_backend(Box::new(backend), dtype, device.clone()))?;
+    let parameters = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((network, parameters))
+}
+
 /// Draws each tensor from a generator of its own, seeded by `seed` and the tensor's name.
-pub(crate) struct SeededParameters {
-    pub(crate) seed: u64,
-    pub(crate) made: Arc<Mutex<Parameters>>,
+struct SeededParameters {
+    seed: u64,
+    made: Arc<Mutex<Parameters>>,
 }
 
 impl SimpleBackend for SeededParameters {
@@ -42,10 +58,19 @@ impl SimpleBackend for SeededParameters {
     }
 }
 
-/// Gives the tensors of a file as variables, so that training can go on.
-pub(crate) struct LoadedParameters {
-    pub(crate) loaded: Parameters,
+/// Builds a model with the given weights, which stay variables, so that training can go on.
+pub(crate) fn loaded(
+    parameters: Parameters,
+    dtype: DType,
+    device: &Device,
+    build: impl FnOnce(VarBuilder) -> Result<Model>,
+) -> Result<Model> {
+    let backend = LoadedParameters(parameters.clone());
+    let model = build(VarBuilder::from_backend(Box::new(backend), dtype, device.clone()))?;
+    Ok(model.with_parameters(parameters))
 }
+
+struct LoadedParameters(Parameters);
 
 impl SimpleBackend for LoadedParameters {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
@@ -57,13 +82,13 @@ impl SimpleBackend for LoadedParameters {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        match self.loaded.get(name) {
+        match self.0.get(name) {
             Some(var) => Ok(var.as_tensor().clone()),
             None => candle_core::bail!("{name}: no such tensor"),
         }
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.loaded.contains_key(name)
+        self.0.contains_key(name)
     }
 }

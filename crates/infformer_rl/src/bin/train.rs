@@ -1,0 +1,101 @@
+//! Trains one network on one task: RON in; checkpoint, metrics, curves and, for our model, weights out.
+
+use candle_core::Device;
+use clap::{Parser, ValueEnum};
+use infformer_rl::learner::Learner;
+use infformer_rl::task::Difficulty;
+use infformer_rl::trainer::{TrainingConfig, evaluate, train};
+use infformer_rl::{Error, Result};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Trains a network with a memory, or a baseline, on a sequence task. Ctrl-C stops it; the same command goes on.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The run, as RON.
+    config: PathBuf,
+    /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights.
+    #[arg(long)]
+    output: PathBuf,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Another seed than the file's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// After training, evaluate at so many times the farthest distance too.
+    #[arg(long, default_value_t = 16)]
+    beyond: usize,
+    /// Threads of the tensor library.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DeviceChoice {
+    Cpu,
+    Cuda,
+}
+
+const THREADS: &str = "RAYON_NUM_THREADS";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The tensor library looks at the machine at every product unless this is set before it starts.
+    if std::env::var_os(THREADS).is_none() {
+        let again = std::env::current_exe().and_then(|program| {
+            Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, arguments.threads.to_string()).status()
+        });
+        return match again {
+            Ok(status) => ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)),
+            Err(error) => report(&format!("this program could not start itself: {error}")),
+        };
+    }
+    // The gradient of a long recurrence is walked recursively.
+    let work = std::thread::Builder::new().stack_size(1 << 30).spawn(move || run(&arguments));
+    match work.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+        Ok(Ok(Err(error))) => report(&error.to_string()),
+        Ok(Err(_)) => report("training panicked"),
+        Err(error) => report(&error.to_string()),
+    }
+}
+
+fn report(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let text = std::fs::read_to_string(&arguments.config)
+        .map_err(|error| Error::File { path: arguments.config.clone(), error })?;
+    let mut config = TrainingConfig::from_ron(&text)?;
+    config.seed = arguments.seed.unwrap_or(config.seed);
+    let device = match arguments.device {
+        DeviceChoice::Cpu => Device::Cpu,
+        DeviceChoice::Cuda => Device::new_cuda(0)?,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
+    let trained = train(&config, &arguments.output, &device, &stop)?;
+    let progress = &trained.progress;
+    if !progress.finished {
+        println!("stopped at step {}; the same command goes on from the last checkpoint", progress.step);
+        return Ok(());
+    }
+    let count = trained.learner.parameter_count();
+    println!("{} parameters, {} steps, {:.0} s", count, progress.step, progress.seconds);
+    let accuracy = evaluate(&config, &trained.learner, Difficulty::Farthest(1), 1_000, &device)?;
+    println!("accuracy {accuracy:.3} at the farthest distance of training");
+    if arguments.beyond > 1 {
+        let beyond = evaluate(&config, &trained.learner, Difficulty::Farthest(arguments.beyond), 200, &device)?;
+        println!("accuracy {beyond:.3} at {} times that distance", arguments.beyond);
+    }
+    if let Learner::Transformer(model) = &trained.learner {
+        infformer::weights::save(model, &arguments.output, config.task.name())?;
+    }
+    Ok(())
+}

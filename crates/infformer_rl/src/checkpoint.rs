@@ -1,0 +1,91 @@
+//! A training run between two steps, as one file: weights, moments, and how far it is.
+
+use crate::error::{Error, Result};
+use crate::optimiser::Optimiser;
+use candle_core::{DType, Device, Tensor};
+use infformer::model::Parameters;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// The whole training configuration, as RON: a checkpoint belongs to one.
+    pub configuration: String,
+    /// Steps taken.
+    pub step: u64,
+    /// Best accuracy seen in an evaluation, and at which step.
+    pub best: f64,
+    /// The step of the best accuracy.
+    pub best_step: u64,
+    /// Seconds of work so far.
+    pub seconds: f64,
+    /// Whether the run ended by itself.
+    pub finished: bool,
+}
+
+const PROGRESS: &str = "infformer_training";
+
+/// Writes a checkpoint; the one before stays until the new one is whole.
+pub fn save(path: &Path, parameters: &Parameters, optimiser: &Optimiser, progress: &Progress) -> Result<()> {
+    let refuse = |message: String| Error::Checkpoint { path: path.to_path_buf(), message };
+    let mut tensors: Vec<(String, Tensor)> = vec![];
+    for (name, var) in parameters {
+        tensors.push((format!("weight.{name}"), var.as_tensor().clone()));
+    }
+    for (name, (mean, square)) in &optimiser.moments {
+        tensors.push((format!("mean.{name}"), mean.clone()));
+        tensors.push((format!("square.{name}"), square.clone()));
+    }
+    let mut values = vec![];
+    for (name, tensor) in &tensors {
+        let floats = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
+        values.push((name.clone(), tensor.dims().to_vec(), bytes));
+    }
+    let views = values.iter().map(|(name, shape, bytes)| {
+        TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view))
+    });
+    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(|error| refuse(error.to_string()))?;
+    let progress = ron::to_string(progress).map_err(|error| refuse(error.to_string()))?;
+    let metadata = HashMap::from([(PROGRESS.to_string(), progress)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, bytes).map_err(Error::file(&unfinished))?;
+    std::fs::rename(&unfinished, path).map_err(Error::file(path))
+}
+
+/// Reads a checkpoint into weights and moments. Errors: another configuration, a damaged file.
+pub fn load(path: &Path, configuration: &str, parameters: &Parameters, optimiser: &mut Optimiser) -> Result<Progress> {
+    let refuse = |message: String| Error::Checkpoint { path: path.to_path_buf(), message };
+    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(PROGRESS));
+    let text = text.ok_or_else(|| refuse(format!("it has no `{PROGRESS}`")))?;
+    let progress: Progress = ron::from_str(text).map_err(|error| refuse(error.to_string()))?;
+    if progress.configuration != configuration {
+        return Err(refuse("it was made by another training configuration".into()));
+    }
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let read = |name: &str, like: &Tensor| -> Result<Tensor> {
+        let view = tensors.tensor(name).map_err(|error| refuse(format!("{name}: {error}")))?;
+        if view.shape() != like.dims() || view.dtype() != safetensors::Dtype::F32 {
+            return Err(refuse(format!("{name} is {:?} instead of {:?}", view.shape(), like.dims())));
+        }
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let device: &Device = like.device();
+        Ok(Tensor::from_vec(values.collect::<Vec<f32>>(), like.dims(), device)?)
+    };
+    for (name, var) in parameters {
+        var.set(&read(&format!("weight.{name}"), var.as_tensor())?)?;
+    }
+    for (name, (mean, square)) in &mut optimiser.moments {
+        *mean = read(&format!("mean.{name}"), mean)?;
+        *square = read(&format!("square.{name}"), square)?;
+    }
+    optimiser.steps = progress.step;
+    Ok(progress)
+}

@@ -1,0 +1,51 @@
+//! What can go wrong in a training run.
+
+use std::path::{Path, PathBuf};
+
+/// Why a run cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The run's configuration makes no sense.
+    #[error("training configuration: {0}")]
+    Configuration(String),
+    /// A checkpoint that does not belong to this run.
+    #[error("checkpoint {path} is refused: {message}; remove it or pass another --output")]
+    Checkpoint {
+        /// Which file.
+        path: PathBuf,
+        /// What does not fit.
+        message: String,
+    },
+    /// The loss is no number any more.
+    #[error("the loss is {loss} at step {step}: lower the learning rate or clip harder; the last checkpoint is kept")]
+    Diverged {
+        /// At which step.
+        step: u64,
+        /// The loss found.
+        loss: f32,
+    },
+    /// The model refuses.
+    #[error(transparent)]
+    Model(#[from] infformer::Error),
+    /// The tensor library failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |error| Error::File { path: path.to_path_buf(), error }
+    }
+}

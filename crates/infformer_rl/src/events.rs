@@ -1,0 +1,82 @@
+//! TensorBoard event files, scalars alone.
+//!
+//! The crates that write them need a protobuf compiler to build, or decoders of every picture format; the three
+//! messages below are all that a curve needs. A record is its length (u64), a masked CRC-32C of the length, the
+//! message, and a masked CRC-32C of the message.
+
+use crate::error::{Error, Result};
+use prost::Message;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, tag = "2")]
+    simple_value: f32,
+}
+
+/// An event file that is being written.
+#[derive(Debug)]
+pub(crate) struct Events(File);
+
+impl Events {
+    /// A new event file in `folder`.
+    pub(crate) fn create(folder: &Path) -> Result<Self> {
+        let path = folder.join(format!("events.out.tfevents.{}", now().as_micros()));
+        let mut events = Self(File::create(&path).map_err(Error::file(&path))?);
+        let first = Event { file_version: Some("brain.Event:2".into()), ..events.event(0) };
+        events.write(&first).map_err(Error::file(&path))?;
+        Ok(events)
+    }
+
+    /// Writes values of one step.
+    pub(crate) fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> std::io::Result<()> {
+        let value = |(tag, value): &(&str, f64)| Scalar { tag: (*tag).into(), simple_value: *value as f32 };
+        let summary = Some(Summary { value: scalars.iter().map(value).collect() });
+        self.write(&Event { summary, ..self.event(step) })
+    }
+
+    fn event(&self, step: u64) -> Event {
+        Event { wall_time: now().as_secs_f64(), step: step as i64, file_version: None, summary: None }
+    }
+
+    fn write(&mut self, event: &Event) -> std::io::Result<()> {
+        let message = event.encode_to_vec();
+        let length = (message.len() as u64).to_le_bytes();
+        let mut record = length.to_vec();
+        record.extend(masked(&length).to_le_bytes());
+        record.extend(&message);
+        record.extend(masked(&message).to_le_bytes());
+        self.0.write_all(&record)
+    }
+}
+
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+fn now() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

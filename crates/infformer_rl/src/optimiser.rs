@@ -1,0 +1,86 @@
+//! AdamW (Loshchilov and Hutter 2019) with warm-up and clipping, whose whole state can be saved.
+//!
+//! The tensor library's own optimiser keeps its moments to itself, so that a run could not be resumed.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Result, Tensor};
+use infformer::model::Parameters;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How steps are taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimiserConfig {
+    /// Length of a step. 1e-3.
+    pub learning_rate: f64,
+    /// Steps over which it rises from 0. 100.
+    pub warm_up: u64,
+    /// Decay of the weights that are matrices, a step, times the learning rate. .01.
+    pub weight_decay: f64,
+    /// β₁ = .9 and β₂ = .98 of the running moments.
+    pub betas: (f64, f64),
+    /// The largest norm of the whole gradient. 1.
+    pub clip: f64,
+}
+
+impl Default for OptimiserConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, warm_up: 100, weight_decay: 0.01, betas: (0.9, 0.98), clip: 1.0 }
+    }
+}
+
+/// AdamW and its moments.
+#[derive(Debug, Clone)]
+pub struct Optimiser {
+    config: OptimiserConfig,
+    /// Steps taken.
+    pub steps: u64,
+    /// Running mean and mean square of each weight's gradient.
+    pub moments: BTreeMap<String, (Tensor, Tensor)>,
+}
+
+impl Optimiser {
+    /// No step taken yet.
+    pub fn new(config: &OptimiserConfig, parameters: &Parameters) -> Result<Self> {
+        let zeros = |(name, var): (&String, &candle_core::Var)| {
+            Ok((name.clone(), (var.as_tensor().zeros_like()?.detach(), var.as_tensor().zeros_like()?.detach())))
+        };
+        let moments = parameters.iter().map(zeros).collect::<Result<_>>()?;
+        Ok(Self { config: config.clone(), steps: 0, moments })
+    }
+
+    /// Takes one step down `gradients`; gives their norm before clipping.
+    pub fn step(&mut self, parameters: &Parameters, gradients: &GradStore) -> Result<f64> {
+        let mut squared = 0.0;
+        for var in parameters.values() {
+            if let Some(gradient) = gradients.get(var) {
+                squared += f64::from(gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+            }
+        }
+        let norm = squared.sqrt();
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        self.steps += 1;
+        let OptimiserConfig { learning_rate, warm_up, weight_decay, betas: (beta_1, beta_2), clip } = self.config;
+        let scale = if norm > clip { clip / norm } else { 1.0 };
+        let rate = learning_rate * (self.steps as f64 / warm_up.max(1) as f64).min(1.0);
+        let steps = self.steps as i32;
+        let (correct_1, correct_2) = (1.0 - beta_1.powi(steps), 1.0 - beta_2.powi(steps));
+        for (name, var) in parameters {
+            let (Some(gradient), Some((mean, square))) = (gradients.get(var), self.moments.get_mut(name)) else {
+                continue;
+            };
+            // A gradient carries the graph that made it; moments must not.
+            let gradient = (gradient.detach() * scale)?;
+            *mean = ((&*mean * beta_1)? + (&gradient * (1.0 - beta_1))?)?.detach();
+            *square = ((&*square * beta_2)? + (gradient.sqr()? * (1.0 - beta_2))?)?.detach();
+            let step = ((&*mean / correct_1)? / ((&*square / correct_2)?.sqrt()? + 1e-8)?)?;
+            let decay = if var.dims().len() > 1 { weight_decay } else { 0.0 };
+            let value = var.as_tensor().detach();
+            var.set(&((&value * (1.0 - rate * decay))? - (step * rate)?)?.detach())?;
+        }
+        Ok(norm)
+    }
+}

@@ -1,0 +1,227 @@
+//! The training loop: every step's sequences follow from the seed and the step's number, so that a run that was
+//! stopped and resumed is the same run.
+
+use crate::checkpoint::{self, Progress};
+use crate::error::{Error, Result};
+use crate::learner::{Learner, LearnerConfig};
+use crate::log::{Log, Record};
+use crate::optimiser::{Optimiser, OptimiserConfig};
+use crate::task::{Batch, Difficulty, Task};
+use candle_core::{D, DType, Device, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A whole run. RON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// What is to be learnt.
+    pub task: Task,
+    /// By what.
+    pub learner: LearnerConfig,
+    /// How steps are taken.
+    #[serde(default)]
+    pub optimiser: OptimiserConfig,
+    /// Seed of the weights and of all sequences.
+    #[serde(default)]
+    pub seed: u64,
+    /// Most steps.
+    pub steps: u64,
+    /// Sequences a step. 32.
+    #[serde(default = "default_batch")]
+    pub batch: usize,
+    /// Steps from one evaluation and checkpoint to the next. 100.
+    #[serde(default = "default_evaluate_every")]
+    pub evaluate_every: u64,
+    /// Sequences an evaluation. 256.
+    #[serde(default = "default_evaluation_sequences")]
+    pub evaluation_sequences: usize,
+    /// The run ends when an evaluation reaches this accuracy.
+    #[serde(default)]
+    pub stop_at: Option<f64>,
+    /// The run ends when so many evaluations in a row were no better than the best.
+    #[serde(default)]
+    pub patience: Option<u64>,
+    /// Weight of the memory's regulariser in the loss.
+    #[serde(default)]
+    pub regulariser: f64,
+}
+
+fn default_batch() -> usize {
+    32
+}
+fn default_evaluate_every() -> u64 {
+    100
+}
+fn default_evaluation_sequences() -> usize {
+    256
+}
+
+impl TrainingConfig {
+    /// Reads RON text and validates it.
+    pub fn from_ron(text: &str) -> Result<Self> {
+        let config: Self = ron::from_str(text).map_err(|error| Error::Configuration(error.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Says what is wrong, if anything is.
+    pub fn validate(&self) -> Result<()> {
+        self.task.validate().map_err(Error::Configuration)?;
+        if let Some(model) = self.learner.model_config(&self.task) {
+            model.validate()?;
+        }
+        if self.steps == 0 || self.batch == 0 || self.evaluate_every == 0 || self.evaluation_sequences == 0 {
+            let message = "steps, batch, evaluate_every and evaluation_sequences are 1 or more";
+            return Err(Error::Configuration(message.into()));
+        }
+        Ok(())
+    }
+}
+
+/// How a call of [`train`] ended.
+#[derive(Debug)]
+pub struct Trained {
+    /// The network as it is now.
+    pub learner: Learner,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// Sequences of training and of evaluation never come from the same stream.
+#[derive(Debug, Clone, Copy)]
+enum Stream {
+    Training,
+    Evaluation,
+}
+
+fn random(seed: u64, stream: Stream, number: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(2 * number + stream as u64);
+    random
+}
+
+/// Trains, or goes on where the checkpoint in `folder` stopped; `stop` ends it after the step under way. Writes
+/// `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`.
+pub fn train(config: &TrainingConfig, folder: &Path, device: &Device, stop: &AtomicBool) -> Result<Trained> {
+    config.validate()?;
+    std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
+    let learner = config.learner.init(&config.task, config.seed, device)?;
+    let mut optimiser = Optimiser::new(&config.optimiser, learner.parameters())?;
+    let configuration = ron::to_string(config).map_err(|error| Error::Configuration(error.to_string()))?;
+    let file = folder.join("checkpoint.safetensors");
+    let mut progress = match file.exists() {
+        true => checkpoint::load(&file, &configuration, learner.parameters(), &mut optimiser)?,
+        false => Progress { configuration, ..Progress::default() },
+    };
+    let mut log = Log::open(folder, progress.step)?;
+    let bar = ProgressBar::new(config.steps).with_position(progress.step);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len} {msg} {eta} left") {
+        bar.set_style(style);
+    }
+    let mut sums = Sums::default();
+    let begun = Instant::now();
+    let before = progress.seconds;
+    while !progress.finished && progress.step < config.steps && !stop.load(Ordering::Relaxed) {
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        let mut random = random(config.seed, Stream::Training, progress.step);
+        let Batch { x, targets } = config.task.sample(config.batch, Difficulty::Training, &mut random, device)?;
+        sums.data += lap();
+        let (logits, regulariser) = learner.forward(&x, config.task.answers())?;
+        let mut loss = cross_entropy(&logits, &targets)?;
+        let found = loss.to_scalar::<f32>()?;
+        sums.forward += lap();
+        if let Some(regulariser) = regulariser.filter(|_| config.regulariser > 0.0) {
+            loss = (loss + (regulariser * config.regulariser)?)?;
+        }
+        let gradients = loss.backward()?;
+        sums.backward += lap();
+        let norm = optimiser.step(learner.parameters(), &gradients)?;
+        sums.optimiser += lap();
+        if !found.is_finite() || !norm.is_finite() {
+            return Err(Error::Diverged { step: progress.step, loss: found });
+        }
+        progress.step += 1;
+        (sums.loss, sums.norm, sums.steps) = (sums.loss + f64::from(found), sums.norm + norm, sums.steps + 1.0);
+        bar.set_position(progress.step);
+        if progress.step.is_multiple_of(config.evaluate_every) || progress.step == config.steps {
+            let accuracy = evaluate(config, &learner, Difficulty::Farthest(1), config.evaluation_sequences, device)?;
+            progress.seconds = before + begun.elapsed().as_secs_f64();
+            log.write(folder, &sums.record(&progress, accuracy))?;
+            bar.set_message(format!("loss {:.3} accuracy {accuracy:.3}", sums.loss / sums.steps));
+            sums = Sums::default();
+            if accuracy > progress.best || progress.best_step == 0 {
+                (progress.best, progress.best_step) = (accuracy, progress.step);
+            }
+            let waited = (progress.step - progress.best_step) / config.evaluate_every;
+            progress.finished = progress.step == config.steps
+                || config.stop_at.is_some_and(|enough| accuracy >= enough)
+                || config.patience.is_some_and(|patience| waited >= patience);
+            checkpoint::save(&file, learner.parameters(), &optimiser, &progress)?;
+        }
+    }
+    bar.abandon();
+    Ok(Trained { learner, progress })
+}
+
+#[derive(Default)]
+struct Sums {
+    steps: f64,
+    loss: f64,
+    norm: f64,
+    data: f64,
+    forward: f64,
+    backward: f64,
+    optimiser: f64,
+}
+
+impl Sums {
+    fn record(&self, progress: &Progress, accuracy: f64) -> Record {
+        Record {
+            step: progress.step,
+            loss: self.loss / self.steps,
+            accuracy,
+            gradient_norm: self.norm / self.steps,
+            seconds: progress.seconds,
+            data_seconds: self.data,
+            forward_seconds: self.forward,
+            backward_seconds: self.backward,
+            optimiser_seconds: self.optimiser,
+        }
+    }
+}
+
+/// Mean of −ln p(right class) over logits \[batch, n, classes\] and targets \[batch, n\].
+fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let log_masses = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+    Ok(log_masses.gather(&targets.unsqueeze(2)?, 2)?.mean_all()?.neg()?)
+}
+
+/// The share of right answers on `sequences` that training never draws.
+pub fn evaluate(
+    config: &TrainingConfig,
+    learner: &Learner,
+    difficulty: Difficulty,
+    sequences: usize,
+    device: &Device,
+) -> Result<f64> {
+    let (mut right, mut asked) = (0.0, 0.0);
+    let mut done = 0;
+    while done < sequences {
+        let batch = config.batch.min(sequences - done);
+        let mut random = random(config.seed, Stream::Evaluation, done as u64);
+        let Batch { x, targets } = config.task.sample(batch, difficulty, &mut random, device)?;
+        let (logits, _) = learner.forward(&x, config.task.answers())?;
+        let hits = logits.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?;
+        right += f64::from(hits.sum_all()?.to_scalar::<f32>()?);
+        asked += hits.elem_count() as f64;
+        done += batch;
+    }
+    Ok(right / asked)
+}
