@@ -29,6 +29,7 @@
 
 pub mod config;
 pub mod parameters;
+pub mod memory;
 mod linear;
 mod encoder;
 mod schedule;
@@ -42,6 +43,7 @@ pub use config::{
     Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
 };
 pub use encoder::Encoder;
+pub use memory::LayerMemory;
 pub use parameters::Parameters;
 pub use schedule::{Clock, Reset};
 pub use state::{LayerState, ModelState};
@@ -163,6 +165,18 @@ impl Model {
     /// The state of `batch` agents that have seen nothing.
     pub fn empty_state(&self, batch: usize) -> Result<ModelState> {
         ModelState::empty(&self.config, batch, self.dtype, &self.device)
+    }
+
+    /// The long-term memory of layer `layer` by itself, empty, for `batch` agents: to look at it, or to hold it against
+    /// other implementations. Errors: no such layer, or a layer without one.
+    pub fn layer_memory(&self, layer: usize, batch: usize) -> Result<LayerMemory<'_>> {
+        let attention = self.layers.get(layer).and_then(|layer| layer.long_term.as_ref());
+        let attention =
+            attention.ok_or(Error::Shape { what: "layers with a memory", expected: layer + 1, found: 0 })?;
+        let state = self.empty_state(batch)?.layers.swap_remove(layer);
+        let zeros = || Tensor::zeros((batch, self.config.width, attention.capacity()), self.dtype, &self.device);
+        let coefficients = state.coefficients.map_or_else(zeros, Ok)?;
+        Ok(LayerMemory { attention, coefficients, knots: state.knots, chunks: 0 })
     }
 
     /// Runs `x` \[batch, T, channels\] from `state` on, all ticks between two writes at once. Gradients flow to the

@@ -4,7 +4,7 @@
 use super::config::ModelConfig;
 use super::linear::{LayerNorm, Linear};
 use super::reading::{Cells, Reader, add_to_histograms};
-use super::schedule::{Event, Stretch};
+use super::schedule::{Clock, Event, Stretch};
 use super::state::LayerState;
 use super::window::ShortTermAttention;
 use super::writing::Writer;
@@ -17,7 +17,7 @@ use candle_nn::VarBuilder;
 pub(crate) struct Layer {
     attention_norm: LayerNorm,
     short_term: ShortTermAttention,
-    long_term: Option<LongTermAttention>,
+    pub(crate) long_term: Option<LongTermAttention>,
     feed_forward_norm: LayerNorm,
     up: Linear,
     down: Linear,
@@ -31,8 +31,8 @@ pub(crate) struct LongTermAttention {
     query: Linear,
     key: Linear,
     value: Linear,
-    output: Linear,
-    writer: Writer,
+    pub(crate) output: Linear,
+    pub(crate) writer: Writer,
     reader: Reader,
     heads: usize,
     /// K
@@ -114,7 +114,8 @@ impl Layer {
                 let from = stretch.ticks.start.max(reads_from);
                 if let Some(queries) = long_queries.as_ref().filter(|_| from < stretch.ticks.end) {
                     let queries = queries.narrow(1, from - reads_from, stretch.ticks.end - from)?;
-                    let (readout, divergence) = long_term.read(&queries, coefficients, stretch, &mut state.knots)?;
+                    let (readout, divergence) =
+                        long_term.read(&queries, coefficients, &stretch.clocks, &mut state.knots)?;
                     divergences.extend(divergence);
                     let before = wanted.saturating_sub(from).min(stretch.ticks.end - from);
                     if before < stretch.ticks.end - from {
@@ -174,8 +175,13 @@ impl LongTermAttention {
         })
     }
 
+    /// N
+    pub(crate) fn capacity(&self) -> usize {
+        self.writer.capacity()
+    }
+
     /// Queries folded with the key matrix of their head, W_Kᵀq/√d_h: \[batch, n, d\] → \[batch, n, h, d\].
-    fn queries(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn queries(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.fold(&self.query.forward(x)?)
     }
 
@@ -189,16 +195,15 @@ impl LongTermAttention {
     }
 
     /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix.
-    fn read(
+    pub(crate) fn read(
         &self,
         queries: &Tensor,
         coefficients: &Tensor,
-        stretch: &Stretch,
+        clocks: &[Clock],
         knots: &mut [super::writing::Knots],
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (batch, ticks, heads, width) = queries.dims4()?;
-        let cells =
-            stretch.clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));
+        let cells = clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));
         let cells = Cells::new(&cells.collect::<Vec<_>>(), queries.dtype(), queries.device())?;
         let queries = queries.contiguous()?.reshape((batch, ticks * heads, width))?;
         let reading = self.reader.read(&queries, coefficients, &cells)?;

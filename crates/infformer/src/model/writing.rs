@@ -83,7 +83,7 @@ struct Operator {
 /// The paper's mask: sigmoid of a convolution over three ticks.
 #[derive(Debug)]
 struct Mask {
-    /// \[d, 3·d\]: the ticks before, now and after.
+    /// \[d, d, 3\], as convolutions are stored: out, in, the ticks before, now and after.
     weight: Tensor,
     /// \[d\]
     bias: Tensor,
@@ -92,9 +92,7 @@ struct Mask {
 impl Mask {
     fn new(width: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         let bound = 1.0 / (3.0 * width as f64).sqrt();
-        // Stored as convolutions are: [out, in, ticks].
         let weight = vb.get_with_hints((width, width, 3), "weight", Init::Uniform { lo: -bound, up: bound })?;
-        let weight = weight.permute((0, 2, 1))?.reshape((width, 3 * width))?;
         Ok(Self { weight, bias: vb.get_with_hints(width, "bias", Init::Const(0.0))? })
     }
 
@@ -105,7 +103,8 @@ impl Mask {
         let neighbours: Vec<Tensor> =
             (0..3).map(|at| padded.narrow(1, at, ticks)).collect::<candle_core::Result<_>>()?;
         let neighbours = Tensor::cat(&neighbours, 2)?.reshape((batch * ticks, 3 * width))?;
-        let logits = neighbours.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
+        let weight = self.weight.permute((2, 1, 0))?.reshape((3 * width, width))?;
+        let logits = neighbours.matmul(&weight)?.broadcast_add(&self.bias)?;
         x * candle_nn::ops::sigmoid(&logits)?.reshape((batch, ticks, width))?
     }
 }
@@ -135,6 +134,11 @@ impl Writer {
     /// Whether each tick's densities are needed by the next write.
     pub(crate) fn follows_attention(&self) -> bool {
         self.bins().is_some()
+    }
+
+    /// N
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Bins of the attention histogram, where one is kept.

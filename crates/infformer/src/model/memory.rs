@@ -1,0 +1,44 @@
+//! One layer's long-term memory by itself: written a chunk at a time, read by queries, without the layer around it.
+
+use super::layer::LongTermAttention;
+use super::schedule::{Clock, Event};
+use super::writing::Knots;
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+
+/// The long-term memory of one layer for a batch of agents that write in step.
+#[derive(Debug)]
+pub struct LayerMemory<'a> {
+    pub(crate) attention: &'a LongTermAttention,
+    pub(crate) coefficients: Tensor,
+    pub(crate) knots: Vec<Knots>,
+    pub(crate) chunks: u64,
+}
+
+impl LayerMemory<'_> {
+    /// Writes `chunk` \[batch, L, d\]. The past is cut from the graph first: only this chunk learns from readings.
+    pub fn write(&mut self, chunk: &Tensor) -> Result<()> {
+        let (expected, found) = (self.knots.len(), chunk.dim(0)?);
+        if expected != found {
+            return Err(Error::Shape { what: "the batch", expected, found });
+        }
+        let events = vec![Event::Write { chunks: self.chunks }; self.knots.len()];
+        let past = self.coefficients.detach();
+        self.coefficients = self.attention.writer.write(&past, chunk, &events, &mut self.knots)?;
+        self.chunks += 1;
+        Ok(())
+    }
+
+    /// W_o′·readout for `x` \[batch, n, d\], which the query matrix maps first → \[batch, n, d\].
+    pub fn read(&mut self, x: &Tensor) -> Result<Tensor> {
+        let clocks = vec![Clock { held: 0, chunks: self.chunks }; self.knots.len()];
+        let queries = self.attention.queries(x)?;
+        let (readout, _) = self.attention.read(&queries, &self.coefficients, &clocks, &mut self.knots)?;
+        Ok(self.attention.output.forward(&readout)?)
+    }
+
+    /// Bᵀ \[batch, d, N\]
+    pub fn coefficients(&self) -> &Tensor {
+        &self.coefficients
+    }
+}
