@@ -2,7 +2,8 @@
 //!
 //! The modules, in the order that the data flows: [`task`] (sequences and their right answers), [`gru`] (a recurrent
 //! baseline), [`learner`] (what is trained: a transformer with a memory, or a baseline), [`optimiser`] (AdamW whose
-//! state can be saved), [`checkpoint`], [`trainer`] and its [`log`].
+//! state can be saved), [`checkpoint`], [`trainer`] and its [`log`], [`benchmark`] (the
+//! comparisons) and [`program`] (how the binaries start).
 
 pub mod task;
 pub mod gru;
@@ -12,6 +13,8 @@ pub mod checkpoint;
 mod events;
 pub mod log;
 pub mod trainer;
+pub mod benchmark;
+pub mod program;
 pub mod error;
 
 pub use error::{Error, Result};

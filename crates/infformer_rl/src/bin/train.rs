@@ -3,11 +3,12 @@
 use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use infformer_rl::learner::Learner;
+use infformer_rl::program;
 use infformer_rl::task::Difficulty;
 use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,33 +40,9 @@ enum DeviceChoice {
     Cuda,
 }
 
-const THREADS: &str = "RAYON_NUM_THREADS";
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // The tensor library looks at the machine at every product unless this is set before it starts.
-    if std::env::var_os(THREADS).is_none() {
-        let again = std::env::current_exe().and_then(|program| {
-            Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, arguments.threads.to_string()).status()
-        });
-        return match again {
-            Ok(status) => ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)),
-            Err(error) => report(&format!("this program could not start itself: {error}")),
-        };
-    }
-    // The gradient of a long recurrence is walked recursively.
-    let work = std::thread::Builder::new().stack_size(1 << 30).spawn(move || run(&arguments));
-    match work.map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
-        Ok(Ok(Err(error))) => report(&error.to_string()),
-        Ok(Err(_)) => report("training panicked"),
-        Err(error) => report(&error.to_string()),
-    }
-}
-
-fn report(message: &str) -> ExitCode {
-    eprintln!("{message}");
-    ExitCode::FAILURE
+    program::run(arguments.threads, move || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -1,0 +1,203 @@
+//! The comparisons of the benchmark page: the same task, budget and seed for our memory and for what stands beside it.
+
+use crate::error::Result;
+use crate::learner::{Learner, LearnerConfig, TransformerConfig};
+use crate::optimiser::OptimiserConfig;
+use crate::task::{Distance, Task, sorting_ceilings};
+use crate::trainer::TrainingConfig;
+use candle_core::Device;
+use infformer::Forgetting;
+use infformer::basis::BasisKind;
+use infformer::density::Measure;
+use infformer::forgetting::{AdaptiveRule, Projection};
+use infformer::model::{InputMask, LongTermConfig, LongTermForgetting};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// S of the recall tasks; L is the same.
+pub const WINDOW: usize = 16;
+/// S of the sorting task.
+pub const SORTING_WINDOW: usize = 64;
+/// Training distances of the recall tasks, in windows.
+pub const TIMES: [usize; 2] = [8, 64];
+
+/// One row of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Memory {
+    /// Ours: `Adaptive` for recall, `Uniform` for sorting.
+    Ours,
+    /// The same transformer with its window alone.
+    Window,
+    /// A gated recurrent unit of the same number of parameters.
+    Gru,
+    /// A mean-pooled memory of the same bytes, as long as the training distance.
+    MeanPooled,
+    /// Ours with the paper's geometric forgetting.
+    Geometric,
+}
+
+impl Memory {
+    /// All rows, in the order of the tables.
+    pub const ALL: [Memory; 5] = [Memory::Ours, Memory::Window, Memory::Gru, Memory::MeanPooled, Memory::Geometric];
+
+    /// The row's name in tables and folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Memory::Ours => "ours",
+            Memory::Window => "window",
+            Memory::Gru => "gru",
+            Memory::MeanPooled => "mean-pooled",
+            Memory::Geometric => "geometric",
+        }
+    }
+}
+
+/// A finished row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The task.
+    pub task: String,
+    /// Ticks of distance (recall) or of the sequence (sorting).
+    pub ticks: usize,
+    /// Which memory.
+    pub memory: Memory,
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Steps taken.
+    pub steps: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Share of right answers at the training distance.
+    pub accuracy: f64,
+    /// The same at 16 times the distance, without retraining; recall tasks alone.
+    pub beyond: Option<f64>,
+}
+
+/// The recall tasks: 10 symbols, or 24 keys with one of 10 values each; distances up to `times` windows.
+pub fn recall_tasks(times: usize) -> [Task; 2] {
+    let distance = Distance { least: WINDOW, most: times * WINDOW };
+    [Task::FirstToken { symbols: 10, distance }, Task::KeyValue { pairs: 24, values: 10, distance }]
+}
+
+/// The run of one row on a recall task.
+pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
+    let adaptive = AdaptiveRule { mix: 0.0, tolerance: 0.01, ..AdaptiveRule::default() };
+    let signal = |forgetting, basis| LongTermConfig {
+        forgetting,
+        capacity: basis,
+        input_mask: InputMask::Convolution,
+        ..LongTermConfig::default()
+    };
+    let ours = signal(LongTermForgetting::Signal(Forgetting::Adaptive(adaptive)), 64);
+    let sizes = |long_term| TransformerConfig {
+        width: 64,
+        layers: 1,
+        attention_heads: 2,
+        feed_forward: 128,
+        short_term: WINDOW,
+        chunk: WINDOW,
+        long_term,
+    };
+    let learner = learner(task, memory, sizes, ours, (times * WINDOW / 64).clamp(1, WINDOW))?;
+    Ok(TrainingConfig {
+        task: task.clone(),
+        learner,
+        optimiser: OptimiserConfig { learning_rate: 2e-3, ..OptimiserConfig::default() },
+        seed,
+        steps,
+        batch: 32,
+        evaluate_every: 100,
+        evaluation_sequences: 256,
+        stop_at: Some(0.995),
+        patience: None,
+        regulariser: 0.0,
+    })
+}
+
+/// The run of one row on the sorting task with 20 symbols.
+pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
+    let task = Task::Sorting { symbols: 20, length };
+    let ours = LongTermConfig {
+        forgetting: LongTermForgetting::Signal(Forgetting::Uniform),
+        capacity: 16,
+        measure: Measure::Lifetime,
+        ..LongTermConfig::default()
+    };
+    let sizes = |long_term| TransformerConfig {
+        width: 64,
+        layers: 1,
+        attention_heads: 4,
+        feed_forward: 512,
+        short_term: SORTING_WINDOW,
+        chunk: 32,
+        long_term,
+    };
+    Ok(TrainingConfig {
+        learner: learner(&task, memory, sizes, ours, 32)?,
+        task,
+        optimiser: OptimiserConfig { learning_rate: 1e-3, ..OptimiserConfig::default() },
+        seed,
+        steps,
+        batch: 32,
+        evaluate_every: 200,
+        evaluation_sequences: 128,
+        stop_at: None,
+        patience: None,
+        regulariser: 0.0,
+    })
+}
+
+fn learner(
+    task: &Task,
+    memory: Memory,
+    sizes: impl Fn(Option<LongTermConfig>) -> TransformerConfig,
+    ours: LongTermConfig,
+    rate: usize,
+) -> Result<LearnerConfig> {
+    let basis = BasisKind::GaussianRbf { widths: vec![0.01, 0.05] };
+    let geometric = Forgetting::Geometric { tau: 0.75, basis, projection: Projection::default() };
+    let long_term = match memory {
+        Memory::Ours => Some(ours),
+        Memory::Window => None,
+        Memory::MeanPooled => Some(LongTermConfig { forgetting: LongTermForgetting::MeanPooled { rate }, ..ours }),
+        Memory::Geometric => Some(LongTermConfig { forgetting: LongTermForgetting::Signal(geometric), ..ours }),
+        Memory::Gru => {
+            let most = parameters(&LearnerConfig::Transformer(sizes(Some(ours))), task)?;
+            let width = sizes(None).width;
+            let mut hidden = 1;
+            while parameters(&LearnerConfig::Gru { width, hidden: hidden + 1 }, task)? <= most {
+                hidden += 1;
+            }
+            return Ok(LearnerConfig::Gru { width, hidden });
+        }
+    };
+    Ok(LearnerConfig::Transformer(sizes(long_term)))
+}
+
+fn parameters(learner: &LearnerConfig, task: &Task) -> Result<usize> {
+    let learner: Learner = learner.init(task, 0, &Device::Cpu)?;
+    Ok(learner.parameter_count())
+}
+
+/// Accuracy on the sorting task by exact counts: of the whole sequence, and of what the window surely holds.
+pub fn ceilings(length: usize) -> [f64; 2] {
+    // The questions take 20 ticks of the window; up to L − 1 more may be in it.
+    sorting_ceilings(20, length, SORTING_WINDOW + 31 - 20, 400, &mut ChaCha8Rng::seed_from_u64(1))
+}
+
+/// Rows as a table.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| task | ticks | memory | parameters | steps | seconds | accuracy | at 16 x the distance |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let Row { task, ticks, memory, parameters, steps, seconds, accuracy, beyond } = row;
+        let beyond = beyond.map_or("-".into(), |beyond| format!("{beyond:.3}"));
+        let name = memory.name();
+        text += &format!(
+            "| {task} | {ticks} | {name} | {parameters} | {steps} | {seconds:.0} | {accuracy:.3} | {beyond} |\n"
+        );
+    }
+    text
+}

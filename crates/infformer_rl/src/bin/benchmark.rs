@@ -1,0 +1,114 @@
+//! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
+
+use candle_core::Device;
+use clap::{Parser, Subcommand};
+use infformer_rl::benchmark::{self, Memory, Row, TIMES, WINDOW};
+use infformer_rl::learner::Learner;
+use infformer_rl::program;
+use infformer_rl::task::{Difficulty, Task};
+use infformer_rl::trainer::{TrainingConfig, evaluate, train};
+use infformer_rl::{Error, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+/// Trains our memory and what stands beside it on the same task, and prints a table.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    table: Table,
+    /// Folder of the runs.
+    #[arg(long, default_value = "target/benchmark", global = true)]
+    output: PathBuf,
+    /// The rows as JSON, too.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    /// Rows wanted, by name; all if none is given.
+    #[arg(long, value_delimiter = ',', global = true)]
+    memories: Vec<String>,
+    #[arg(long, default_value_t = 0, global = true)]
+    seed: u64,
+    /// Most steps a run.
+    #[arg(long, default_value_t = 4_000, global = true)]
+    steps: u64,
+    /// Threads of the tensor library.
+    #[arg(long, default_value_t = 1, global = true)]
+    threads: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Table {
+    /// First-token and key-value recall.
+    Recall {
+        /// Distances wanted, in windows; 8 and 64 if none is given.
+        #[arg(long, value_delimiter = ',')]
+        times: Vec<usize>,
+        /// Tasks wanted: first-token, key-value.
+        #[arg(long, value_delimiter = ',')]
+        tasks: Vec<String>,
+    },
+    /// The paper's sorting task.
+    Sorting {
+        /// Lengths wanted.
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 4_000])]
+        lengths: Vec<usize>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::run(arguments.threads, move || run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let wanted = |name: &str, names: &[String]| names.is_empty() || names.iter().any(|other| other == name);
+    let memories: Vec<Memory> =
+        Memory::ALL.into_iter().filter(|memory| wanted(memory.name(), &arguments.memories)).collect();
+    let mut runs: Vec<(TrainingConfig, usize, Memory)> = vec![];
+    match &arguments.table {
+        Table::Recall { times, tasks } => {
+            for times in if times.is_empty() { &TIMES[..] } else { times } {
+                for task in benchmark::recall_tasks(*times).iter().filter(|task| wanted(task.name(), tasks)) {
+                    for memory in &memories {
+                        let config = benchmark::recall_run(task, *times, *memory, arguments.steps, arguments.seed)?;
+                        runs.push((config, times * WINDOW, *memory));
+                    }
+                }
+            }
+        }
+        Table::Sorting { lengths } => {
+            for length in lengths {
+                let [whole, window] = benchmark::ceilings(*length);
+                println!("sorting {length}: by all counts {whole:.3}, by the window's counts alone {window:.3}");
+                for memory in &memories {
+                    let config = benchmark::sorting_run(*length, *memory, arguments.steps, arguments.seed)?;
+                    runs.push((config, *length, *memory));
+                }
+            }
+        }
+    }
+    let mut rows = vec![];
+    for (config, ticks, memory) in &runs {
+        let name = format!("{}-{ticks}-{}-{}", config.task.name(), memory.name(), config.seed);
+        eprintln!("{name}");
+        let trained = train(config, &arguments.output.join(name), &Device::Cpu, &AtomicBool::new(false))?;
+        let at = |difficulty, sequences| evaluate(config, &trained.learner, difficulty, sequences, &Device::Cpu);
+        let recall = !matches!(config.task, Task::Sorting { .. });
+        rows.push(Row {
+            task: config.task.name().into(),
+            ticks: *ticks,
+            memory: *memory,
+            parameters: Learner::parameter_count(&trained.learner),
+            steps: trained.progress.step,
+            seconds: trained.progress.seconds,
+            accuracy: at(Difficulty::Farthest(1), 1_024)?,
+            beyond: if recall { Some(at(Difficulty::Farthest(16), 128)?) } else { None },
+        });
+        if let Some(path) = &arguments.json {
+            let text = serde_json::to_string_pretty(&rows).map_err(|e| Error::Configuration(e.to_string()))?;
+            std::fs::write(path, text).map_err(|error| Error::File { path: path.clone(), error })?;
+        }
+    }
+    print!("{}", benchmark::table(&rows));
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! How this crate's programs start: with the tensor library's threads set, and a stack that a long recurrence needs.
+
+use crate::error::Result;
+use std::process::{Command, ExitCode};
+
+const THREADS: &str = "RAYON_NUM_THREADS";
+
+/// The gradient of a long recurrence is walked recursively.
+const STACK: usize = 1 << 30;
+
+/// Runs `work`; what goes wrong is told on the standard error.
+///
+/// The tensor library looks at the machine at every product unless `RAYON_NUM_THREADS` was set before the program
+/// began; where it was not, the program starts itself once more.
+pub fn run(threads: usize, work: impl FnOnce() -> Result<()> + Send + 'static) -> ExitCode {
+    if std::env::var_os(THREADS).is_none() {
+        let again = std::env::current_exe().and_then(|program| {
+            Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, threads.to_string()).status()
+        });
+        return match again {
+            Ok(status) => ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)),
+            Err(error) => report(&format!("this program could not start itself: {error}")),
+        };
+    }
+    match std::thread::Builder::new().stack_size(STACK).spawn(work).map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+        Ok(Ok(Err(error))) => report(&error.to_string()),
+        Ok(Err(_)) => report("the work panicked"),
+        Err(error) => report(&error.to_string()),
+    }
+}
+
+fn report(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}

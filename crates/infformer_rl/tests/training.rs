@@ -1,0 +1,131 @@
+//! A run learns, stops, goes on as if it had not stopped, and says what is wrong with its files.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use candle_core::Device;
+use infformer_rl::Error;
+use infformer_rl::benchmark::{Memory, recall_run, recall_tasks, sorting_run};
+use infformer_rl::learner::{Learner, LearnerConfig};
+use infformer_rl::log;
+use infformer_rl::task::{Difficulty, Distance, Task, by_frequency, sorting_ceilings};
+use infformer_rl::trainer::{TrainingConfig, train};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("infformer-training-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+fn go(config: &TrainingConfig, folder: &std::path::Path) -> infformer_rl::trainer::Trained {
+    train(config, folder, &Device::Cpu, &AtomicBool::new(false)).unwrap()
+}
+
+/// A symbol four windows back, which the window alone cannot see.
+fn small(memory: Memory, steps: u64) -> TrainingConfig {
+    let task = Task::FirstToken { symbols: 4, distance: Distance { least: 16, most: 64 } };
+    let mut config = recall_run(&task, 4, memory, steps, 0).unwrap();
+    if let LearnerConfig::Transformer(sizes) = &mut config.learner {
+        (sizes.width, sizes.feed_forward) = (16, 32);
+    }
+    config.optimiser.warm_up = 20;
+    config.optimiser.learning_rate = 5e-3;
+    config
+}
+
+#[test]
+fn a_memory_is_learnt_where_a_window_stays_at_chance() {
+    let path = folder("learns");
+    let ours = go(&small(Memory::Ours, 500), &path.join("ours"));
+    let window = go(&small(Memory::Window, 200), &path.join("window"));
+    assert!(ours.progress.best >= 0.95, "{:?}", ours.progress);
+    // Chance is .25; of 256 answers, .40 is five standard deviations off, and the best of two is taken.
+    assert!(window.progress.best < 0.40, "{:?}", window.progress);
+    assert!(!log::read(&path.join("ours/metrics.jsonl")).unwrap().is_empty());
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+fn weights(learner: &Learner) -> Vec<f32> {
+    let values = learner.parameters().values().map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    values.flatten().collect()
+}
+
+#[test]
+fn a_run_that_was_resumed_is_the_same_run() {
+    let config =
+        TrainingConfig { evaluate_every: 10, evaluation_sequences: 32, stop_at: None, ..small(Memory::Ours, 30) };
+    let path = folder("resumes");
+    let whole = go(&config, &path.join("whole"));
+    // Stopped by a patience that is over after two evaluations; then the file is given the whole run's configuration.
+    let part = path.join("part");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // As soon as there is a checkpoint.
+            while !part.join("checkpoint.safetensors").exists() {
+                std::thread::yield_now();
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let stopped = train(&config, &part, &Device::Cpu, &stop).unwrap();
+        assert!(stopped.progress.step >= 10, "{:?}", stopped.progress);
+    });
+    let resumed = go(&config, &part);
+    assert_eq!(weights(&whole.learner), weights(&resumed.learner));
+    let told = |name: &str| -> Vec<(u64, f64, f64)> {
+        let records = log::read(&path.join(name).join("metrics.jsonl")).unwrap();
+        records.iter().map(|record| (record.step, record.loss, record.accuracy)).collect()
+    };
+    assert_eq!(told("whole"), told("part"));
+    // Another configuration does not go on from this checkpoint; a damaged file says so.
+    let other = TrainingConfig { seed: 1, ..config.clone() };
+    let refused = train(&other, &part, &Device::Cpu, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(refused, Error::Checkpoint { .. }), "{refused}");
+    std::fs::write(part.join("checkpoint.safetensors"), b"broken").unwrap();
+    let refused = train(&config, &part, &Device::Cpu, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(refused, Error::Checkpoint { .. }), "{refused}");
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn baselines_have_the_parameters_and_bytes_of_ours() {
+    for task in recall_tasks(8) {
+        let count = |memory| {
+            let config = recall_run(&task, 8, memory, 1, 0).unwrap();
+            config.learner.init(&task, 0, &Device::Cpu).unwrap().parameter_count() as f64
+        };
+        let ratio = count(Memory::Gru) / count(Memory::Ours);
+        assert!((0.97..=1.0).contains(&ratio), "{ratio}");
+        assert_eq!(count(Memory::MeanPooled), count(Memory::Ours));
+    }
+}
+
+#[test]
+fn answers_are_where_the_rules_say() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let task = Task::KeyValue { pairs: 5, values: 3, distance: Distance { least: 7, most: 7 } };
+    let batch = task.sample(50, Difficulty::Farthest(1), &mut random, &Device::Cpu).unwrap();
+    let targets = batch.targets.to_vec2::<u32>().unwrap();
+    for (sequence, target) in batch.x.to_vec3::<f32>().unwrap().iter().zip(targets) {
+        assert_eq!(sequence.len(), 5 + 7 + 1);
+        let asked = sequence.last().unwrap();
+        let shown: Vec<_> = sequence[..5].iter().filter(|tick| tick[0] == asked[0]).collect();
+        assert_eq!((shown.len(), shown[0][1] as u32 - 1, asked[1]), (1, target[0], 0.0));
+        assert!(sequence[5..12].iter().all(|tick| tick[0] == 0.0 && tick[1] >= 1.0));
+    }
+    let task = Task::Sorting { symbols: 4, length: 60 };
+    let batch = task.sample(20, Difficulty::Training, &mut random, &Device::Cpu).unwrap();
+    let targets = batch.targets.to_vec2::<u32>().unwrap();
+    for (sequence, target) in batch.x.to_vec3::<f32>().unwrap().iter().zip(targets) {
+        let symbols: Vec<usize> = sequence.iter().map(|tick| tick[0] as usize).collect();
+        let order: Vec<usize> = target.iter().map(|symbol| *symbol as usize).collect();
+        assert_eq!(by_frequency(4, &symbols[..60]), order);
+        // The question, then all answers but the last.
+        assert_eq!((symbols[60], &symbols[61..]), (4, &order[..3]));
+    }
+    let [whole, window] = sorting_ceilings(4, 400, 20, 100, &mut random);
+    assert!(whole == 1.0 && window < 0.9 && window > 0.25, "{whole} {window}");
+    sorting_run(100, Memory::Ours, 1, 0).unwrap().validate().unwrap();
+}
