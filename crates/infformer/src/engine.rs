@@ -4,6 +4,7 @@ use crate::arena::{Execution, StateArena};
 use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
 use crate::error::{Error, Result};
+use crate::model_engine::ModelAnswer;
 use crate::observations::ObservationQueue;
 use crate::plan::MemoryPlan;
 use crate::query::{Answer, Query};
@@ -50,6 +51,8 @@ pub struct AgentStep {
     pub queries: Vec<Query>,
     /// The answers, one a query.
     pub answers: Vec<Answer>,
+    /// What the model made of the newest observation, where the agent has one ([`ModelEngine`](crate::ModelEngine)).
+    pub model: ModelAnswer,
     /// Why this step was refused, if it was; the agent's memory is then as before.
     pub outcome: Result<()>,
 }
@@ -58,7 +61,15 @@ impl AgentStep {
     /// An empty step, with room for `queue` observations.
     pub fn new(agent: AgentId, layout: Arc<ChannelLayout>, queue: usize) -> Self {
         let observations = ObservationQueue::new(layout, queue);
-        Self { agent, tick: 0, observations, queries: vec![], answers: vec![], outcome: Ok(()) }
+        Self {
+            agent,
+            tick: 0,
+            observations,
+            queries: vec![],
+            answers: vec![],
+            model: ModelAnswer::default(),
+            outcome: Ok(()),
+        }
     }
 }
 

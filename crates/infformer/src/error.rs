@@ -58,6 +58,9 @@ pub enum Error {
     /// A query that constrains nothing.
     #[error("the query constrains no channel; set at least one with `Query::where_channel` or `Query::where_group`")]
     EmptyQuery,
+    /// A query to an agent whose memory is a model's.
+    #[error("an agent with a model answers no queries: read its heads and its readout")]
+    QueryOfModel,
     /// An agent that was never spawned, or is gone.
     #[error("agent {agent} is not in this memory; it was removed or belongs to another runtime")]
     UnknownAgent {

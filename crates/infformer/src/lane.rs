@@ -1,9 +1,9 @@
 //! One worker as its caller sees it: the channels to it and from it, and what is under way.
 
-use crate::engine::{AgentStep, Engine};
+use crate::engine::AgentStep;
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeMode;
-use crate::worker::{Batch, Reply, Worker};
+use crate::worker::{Batch, Mind, Reply, Worker};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
@@ -44,8 +44,8 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    pub(crate) fn new(engine: Engine, mode: RuntimeMode, batches: usize, number: usize) -> Result<Self> {
-        let mut worker = Worker::new(engine);
+    pub(crate) fn new(mind: Mind, mode: RuntimeMode, batches: usize, number: usize) -> Result<Self> {
+        let mut worker = Worker::new(mind);
         if mode == RuntimeMode::Inline {
             return Ok(Place::Here(Box::new(worker)));
         }

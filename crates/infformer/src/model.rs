@@ -152,6 +152,11 @@ impl Model {
         self.dtype
     }
 
+    /// Checks the tokens of one observation \[channels\]. Errors: a token outside its vocabulary.
+    pub(crate) fn check_tokens(&self, values: &[f32]) -> Result<()> {
+        self.encoder.check(values)
+    }
+
     /// The weights by name.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

@@ -9,10 +9,12 @@ use crate::config::MemoryConfig;
 use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
 use crate::lane::{Lane, Place, Wait};
+use crate::model::Model;
+use crate::model_engine::ModelEngine;
 use crate::observations::ObservationQueue;
 use crate::query::Query;
 use crate::view::{MemoryView, ViewRequest};
-use crate::worker::{Control, Outcome, Reply};
+use crate::worker::{Control, Mind, Outcome, Reply};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -103,9 +105,8 @@ pub struct RuntimeDiagnostics {
 /// The memories of many agents, and the threads that work on them.
 #[derive(Debug)]
 pub struct Runtime {
-    memory: MemoryConfig,
+    source: Source,
     config: RuntimeConfig,
-    device: Device,
     layout: Arc<ChannelLayout>,
     bytes_per_agent: usize,
     lanes: Vec<Lane>,
@@ -115,6 +116,22 @@ pub struct Runtime {
     diagnostics: RuntimeDiagnostics,
     failures: Vec<String>,
     views: HashMap<AgentId, Result<Box<MemoryView>>>,
+}
+
+/// What each worker's mind is made from.
+#[derive(Debug)]
+enum Source {
+    Memory(MemoryConfig, Device),
+    Model(Arc<Model>),
+}
+
+impl Source {
+    fn mind(&self) -> Result<Mind> {
+        Ok(match self {
+            Source::Memory(config, device) => Mind::Memory(Box::new(Engine::new(config, device)?)),
+            Source::Model(model) => Mind::Model(ModelEngine::new(model.clone())),
+        })
+    }
 }
 
 /// What the caller's side knows of one slot.
@@ -135,25 +152,37 @@ enum Life {
 }
 
 impl Runtime {
-    /// A runtime without agents. Errors: an invalid configuration, a policy that the device cannot run, no thread.
+    /// A runtime without agents, whose agents remember without training. Errors: an invalid configuration, a policy
+    /// that the device cannot run, no thread.
     pub fn new(memory: &MemoryConfig, config: RuntimeConfig, device: &Device) -> Result<Self> {
+        let engine = Engine::new(memory, device)?;
+        let (layout, bytes) = (engine.layout().clone(), engine.bytes_per_agent());
+        Self::start(Source::Memory(memory.clone(), device.clone()), layout, bytes, config)
+    }
+
+    /// A runtime without agents, whose agents all share `model`: each step carries its heads and its readout
+    /// ([`AgentStep::model`]), one batch a tick. Errors: an invalid configuration, no thread.
+    pub fn with_model(model: Arc<Model>, config: RuntimeConfig) -> Result<Self> {
+        let bytes = model.empty_state(1)?.bytes_per_member();
+        Self::start(Source::Model(model.clone()), model.layout().clone(), bytes, config)
+    }
+
+    fn start(
+        source: Source,
+        layout: Arc<ChannelLayout>,
+        bytes_per_agent: usize,
+        config: RuntimeConfig,
+    ) -> Result<Self> {
         config.validate()?;
         let workers = if config.mode == RuntimeMode::Inline { 1 } else { config.workers };
         let config = RuntimeConfig { workers, ..config };
-        let engine = Engine::new(memory, device)?;
-        let (layout, bytes_per_agent) = (engine.layout().clone(), engine.bytes_per_agent());
         let mut lanes = vec![];
-        let mut engines = vec![engine];
-        for _ in 1..config.workers {
-            engines.push(Engine::new(memory, device)?);
-        }
-        for (number, engine) in engines.into_iter().enumerate() {
-            lanes.push(Lane::new(Place::new(engine, config.mode, config.batches, number)?));
+        for number in 0..config.workers {
+            lanes.push(Lane::new(Place::new(source.mind()?, config.mode, config.batches, number)?));
         }
         Ok(Self {
-            memory: memory.clone(),
+            source,
             config,
-            device: device.clone(),
             layout,
             bytes_per_agent,
             lanes,
@@ -166,9 +195,20 @@ impl Runtime {
         })
     }
 
-    /// What the agents remember, and how.
-    pub fn memory(&self) -> &MemoryConfig {
-        &self.memory
+    /// What the agents remember, and how; `None` where a model remembers.
+    pub fn memory(&self) -> Option<&MemoryConfig> {
+        match &self.source {
+            Source::Memory(config, _) => Some(config),
+            Source::Model(_) => None,
+        }
+    }
+
+    /// The model that all agents share, if there is one.
+    pub fn model(&self) -> Option<&Arc<Model>> {
+        match &self.source {
+            Source::Memory(..) => None,
+            Source::Model(model) => Some(model),
+        }
     }
 
     /// How the runtime works.
@@ -248,6 +288,9 @@ impl Runtime {
         if **observations.layout() != *self.layout {
             let found = observations.layout().width();
             return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
+        }
+        if self.model().is_some() && !queries.is_empty() {
+            return Err(Error::QueryOfModel);
         }
         queries.iter().try_for_each(|query| query.check(&self.layout))?;
         if self.slots[agent.slot()].submitted == self.submission + 1 {
@@ -390,8 +433,8 @@ impl Runtime {
                 continue;
             }
             if matches!(self.lanes[number].place, Place::Dead) {
-                let engine = Engine::new(&self.memory, &self.device)?;
-                self.lanes[number].place = Place::new(engine, self.config.mode, self.config.batches, number)?;
+                self.lanes[number].place =
+                    Place::new(self.source.mind()?, self.config.mode, self.config.batches, number)?;
                 self.lanes[number].in_flight = 0;
                 let living = self.slots.iter().enumerate().filter(|(_, slot)| slot.life == Life::Living);
                 let own = living.filter(|(slot, _)| slot % self.config.workers == number);

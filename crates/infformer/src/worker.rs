@@ -3,6 +3,7 @@
 
 use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
+use crate::model_engine::ModelEngine;
 use crate::view::{MemoryView, ViewRequest};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,16 +62,83 @@ impl Reply {
     }
 }
 
-/// An engine and, once it failed, why.
+/// What the agents of a worker remember with.
+#[derive(Debug)]
+pub(crate) enum Mind {
+    /// Without training.
+    Memory(Box<Engine>),
+    /// By a model.
+    Model(ModelEngine),
+}
+
+impl Mind {
+    fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        match self {
+            Mind::Memory(engine) => engine.step(steps),
+            Mind::Model(engine) => engine.step(steps),
+        }
+    }
+
+    fn mend(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        match self {
+            Mind::Memory(engine) => engine.mend(steps),
+            Mind::Model(engine) => engine.mend(steps),
+        }
+    }
+
+    fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
+        match self {
+            Mind::Memory(engine) => engine.spawn_as(agent),
+            Mind::Model(engine) => engine.spawn_as(agent),
+        }
+    }
+
+    fn remove(&mut self, agent: AgentId) -> Result<()> {
+        match self {
+            Mind::Memory(engine) => engine.remove(agent),
+            Mind::Model(engine) => engine.remove(agent),
+        }
+    }
+
+    fn reset(&mut self, agent: AgentId) -> Result<()> {
+        match self {
+            Mind::Memory(engine) => engine.reset(agent),
+            Mind::Model(engine) => engine.reset(agent),
+        }
+    }
+
+    fn view(&mut self, agent: AgentId, request: &ViewRequest) -> Result<MemoryView> {
+        match self {
+            Mind::Memory(engine) => engine.view(agent, request),
+            Mind::Model(_) => Err(Error::QueryOfModel),
+        }
+    }
+
+    fn save(&mut self, agent: AgentId) -> Result<Vec<u8>> {
+        match self {
+            Mind::Memory(engine) => engine.save(agent),
+            Mind::Model(engine) => engine.save(agent),
+        }
+    }
+
+    fn load(&mut self, agent: AgentId, bytes: &[u8], clock: LoadedClock) -> Result<()> {
+        match self {
+            Mind::Memory(engine) => engine.load(agent, bytes, clock),
+            Mind::Model(engine) => engine.load(agent, bytes),
+        }
+    }
+}
+
+/// A mind and, once it failed, why.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    engine: Engine,
+    mind: Mind,
     failure: Option<String>,
 }
 
 impl Worker {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, failure: None }
+    pub(crate) fn new(mind: Mind) -> Self {
+        Self { mind, failure: None }
     }
 
     /// Does all that a batch asks. A panic on the way is caught: from then on every step is refused with the reason,
@@ -86,7 +154,7 @@ impl Worker {
             self.failure = Some(panic_message(panic.as_ref()));
         }
         if self.failure.is_none() {
-            self.failure = match catch_unwind(AssertUnwindSafe(|| self.engine.step(&mut batch.steps))) {
+            self.failure = match catch_unwind(AssertUnwindSafe(|| self.mind.step(&mut batch.steps))) {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(panic) => Some(panic_message(panic.as_ref())),
@@ -100,7 +168,7 @@ impl Worker {
                 step.answers.clear();
                 step.outcome = Err(Error::Worker { message: message.clone() });
             }
-            if let Err(error) = self.engine.mend(&mut batch.steps) {
+            if let Err(error) = self.mind.mend(&mut batch.steps) {
                 outcomes.push(Outcome::Refused(error));
             }
         }
@@ -108,14 +176,14 @@ impl Worker {
     }
 
     fn obey(&mut self, control: Control, outcomes: &mut Vec<Outcome>) {
-        let engine = &mut self.engine;
+        let mind = &mut self.mind;
         let outcome = match control {
-            Control::Spawn(agent) => engine.spawn_as(agent).err().map(Outcome::Refused),
-            Control::Remove(agent) => engine.remove(agent).err().map(Outcome::Refused),
-            Control::Reset(agent) => engine.reset(agent).err().map(Outcome::Refused),
-            Control::View(agent, request) => Some(Outcome::View(agent, engine.view(agent, &request).map(Box::new))),
-            Control::Save(agent) => Some(Outcome::Saved(engine.save(agent))),
-            Control::Load(agent, bytes, clock) => Some(Outcome::Loaded(engine.load(agent, &bytes, clock))),
+            Control::Spawn(agent) => mind.spawn_as(agent).err().map(Outcome::Refused),
+            Control::Remove(agent) => mind.remove(agent).err().map(Outcome::Refused),
+            Control::Reset(agent) => mind.reset(agent).err().map(Outcome::Refused),
+            Control::View(agent, request) => Some(Outcome::View(agent, mind.view(agent, &request).map(Box::new))),
+            Control::Save(agent) => Some(Outcome::Saved(mind.save(agent))),
+            Control::Load(agent, bytes, clock) => Some(Outcome::Loaded(mind.load(agent, &bytes, clock))),
             Control::Restart => {
                 self.failure = None;
                 None

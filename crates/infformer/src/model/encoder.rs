@@ -25,6 +25,17 @@ struct Table {
     rows: Tensor,
 }
 
+impl Table {
+    fn token(&self, value: f32) -> Result<u32> {
+        let vocabulary = self.rows.dim(0)?;
+        if value.fract() == 0.0 && value >= 0.0 && (value as usize) < vocabulary {
+            Ok(value as u32)
+        } else {
+            Err(Error::Token { input: self.name.clone(), vocabulary, found: value.to_string() })
+        }
+    }
+}
+
 impl Encoder {
     /// An encoder of `inputs` into a stream of the given width.
     pub fn new(inputs: &[Input], width: usize, vb: VarBuilder) -> Result<Self> {
@@ -73,14 +84,8 @@ impl Encoder {
             stream = Some(matrix.forward(&numbers)?);
         }
         for table in &self.tables {
-            let vocabulary = table.rows.dim(0)?;
             let tokens = x.i((.., .., table.channel))?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            let token = |value: &f32| {
-                let whole = value.fract() == 0.0 && *value >= 0.0 && (*value as usize) < vocabulary;
-                let refuse = || Error::Token { input: table.name.clone(), vocabulary, found: value.to_string() };
-                if whole { Ok(*value as u32) } else { Err(refuse()) }
-            };
-            let tokens: Vec<u32> = tokens.iter().map(token).collect::<Result<_>>()?;
+            let tokens: Vec<u32> = tokens.iter().map(|value| table.token(*value)).collect::<Result<_>>()?;
             let tokens = Tensor::from_vec(tokens, batch * ticks, x.device())?;
             let rows = table.rows.index_select(&tokens, 0)?.reshape((batch, ticks, ()))?;
             stream = Some(match stream {
@@ -89,6 +94,14 @@ impl Encoder {
             });
         }
         stream.ok_or(Error::Width { what: "the observation", expected: 1, found: 0 })
+    }
+
+    /// Checks the tokens of one observation \[channels\].
+    pub(crate) fn check(&self, values: &[f32]) -> Result<()> {
+        self.tables.iter().try_for_each(|table| match values.get(table.channel) {
+            Some(value) => table.token(*value).map(|_| ()),
+            None => Err(Error::Width { what: "the observation", expected: self.channels, found: values.len() }),
+        })
     }
 
     /// Channels of an observation.

@@ -148,6 +148,17 @@ impl ModelState {
         Ok(())
     }
 
+    /// The same numbers in tensors of their own, that can be written in place.
+    pub(crate) fn owned(&self) -> Result<Self> {
+        let mut state = self.clone();
+        for layer in &mut state.layers {
+            for tensor in layer.tensors_mut() {
+                *tensor = tensor.copy()?;
+            }
+        }
+        Ok(state)
+    }
+
     /// More room: the members of both, one after the other, in memory of their own.
     pub(crate) fn join(&self, other: &ModelState) -> Result<Self> {
         let mut state = self.clone();
@@ -234,20 +245,19 @@ impl ModelState {
         Ok(state)
     }
 
-    pub(crate) fn check_batch(&self, found: usize) -> Result<()> {
-        let expected = self.batch();
-        if found == expected { Ok(()) } else { Err(Error::Shape { what: "the batch", expected, found }) }
-    }
-
     /// Whether every number is finite.
     pub(crate) fn is_finite(&self) -> Result<bool> {
-        for tensor in self.layers.iter().flat_map(|layer| layer.tensors()) {
-            let sum = tensor.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
-            if !sum.is_finite() {
+        for tensor in self.layers.iter().flat_map(LayerState::tensors) {
+            if !tensor.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    pub(crate) fn check_batch(&self, found: usize) -> Result<()> {
+        let expected = self.batch();
+        if found == expected { Ok(()) } else { Err(Error::Shape { what: "the batch", expected, found }) }
     }
 }
 

@@ -1,0 +1,201 @@
+//! Many agents under one model: their states in one arena, their ticks in one batch.
+
+use crate::channels::ChannelLayout;
+use crate::engine::{AgentId, AgentStep};
+use crate::error::{Error, Result};
+use crate::model::{Model, ModelState};
+use candle_core::{DType, Tensor};
+use std::sync::Arc;
+
+/// What a model made of an agent's newest observation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelAnswer {
+    /// One vector a head, in the order of the configuration; empty before the first observation.
+    pub heads: Vec<Vec<f32>>,
+    /// What the last layer read from its long-term memory \[d\]; empty without one.
+    pub readout: Vec<f32>,
+}
+
+/// The states of many agents that share a model.
+#[derive(Debug)]
+pub struct ModelEngine {
+    model: Arc<Model>,
+    /// A member a slot; `None` while there is no slot.
+    states: Option<ModelState>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    generation: u32,
+    living: bool,
+    newest_tick: u64,
+}
+
+impl ModelEngine {
+    /// An engine without agents.
+    pub fn new(model: Arc<Model>) -> Self {
+        Self { model, states: None, slots: vec![] }
+    }
+
+    /// The model that all agents share.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// What an observation is made of.
+    pub fn layout(&self) -> &Arc<ChannelLayout> {
+        self.model.layout()
+    }
+
+    /// Adds an agent that has seen nothing.
+    pub fn spawn(&mut self) -> Result<AgentId> {
+        let free = self.slots.iter().position(|slot| !slot.living);
+        let slot = free.unwrap_or(self.slots.len());
+        let generation = self.slots.get(slot).map_or(0, |slot| slot.generation + 1);
+        self.spawn_as(AgentId { slot: slot as u32, generation })
+    }
+
+    pub(crate) fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
+        let slot = agent.slot();
+        let had = self.states.as_ref().map_or(0, ModelState::batch);
+        if slot >= had {
+            let more = self.model.empty_state((slot + 1).next_power_of_two() - had)?;
+            self.states = Some(match &self.states {
+                // Tensors of their own: slots are written in place.
+                Some(states) => states.join(&more)?,
+                None => more.owned()?,
+            });
+        } else {
+            self.empty(slot)?;
+        }
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, Slot { generation: 0, living: false, newest_tick: 0 });
+        }
+        self.slots[slot] = Slot { generation: agent.generation, living: true, newest_tick: 0 };
+        Ok(agent)
+    }
+
+    /// Removes an agent; its slot is emptied before anyone else gets it.
+    pub fn remove(&mut self, agent: AgentId) -> Result<()> {
+        let slot = self.slot(agent)?;
+        self.slots[slot].living = false;
+        Ok(())
+    }
+
+    /// Begins an agent's episode anew.
+    pub fn reset(&mut self, agent: AgentId) -> Result<()> {
+        let slot = self.slot(agent)?;
+        self.slots[slot].newest_tick = 0;
+        self.empty(slot)
+    }
+
+    fn empty(&mut self, slot: usize) -> Result<()> {
+        let empty = self.model.empty_state(1)?;
+        match &mut self.states {
+            Some(states) => states.put(&[slot], &empty),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes every agent's observations, in the order of their ticks, and fills in what the model makes of the newest.
+    ///
+    /// A step that cannot be taken says why in its `outcome` and changes nothing. Errors: the tensor library failed.
+    pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        for at in 0..steps.len() {
+            let repeated = steps[..at].iter().any(|other| other.agent == steps[at].agent);
+            steps[at].outcome = if repeated {
+                Err(Error::Repeated { agent: steps[at].agent.to_string() })
+            } else {
+                self.check(&steps[at])
+            };
+        }
+        let Some(states) = &mut self.states else { return Ok(()) };
+        for round in 0.. {
+            let due: Vec<usize> = (0..steps.len())
+                .filter(|at| steps[*at].outcome.is_ok() && round < steps[*at].observations.len())
+                .collect();
+            if due.is_empty() {
+                break;
+            }
+            let places: Vec<usize> = due.iter().map(|at| steps[*at].agent.slot()).collect();
+            let mut seen = vec![];
+            for at in &due {
+                if let Some((tick, values)) = steps[*at].observations.get(round) {
+                    seen.extend_from_slice(values);
+                    self.slots[steps[*at].agent.slot()].newest_tick = tick;
+                }
+            }
+            let x = Tensor::from_vec(seen, (due.len(), self.model.layout().width()), self.model.device())?;
+            let (outputs, after) = self.model.step(&x, &states.select(&places)?)?;
+            states.put(&places, &after.detach())?;
+            let host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
+            let heads = outputs.heads.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
+            let readout = outputs.readout.as_ref().map(host).transpose()?;
+            for (row, at) in due.iter().enumerate() {
+                let answer = &mut steps[*at].model;
+                answer.heads.clear();
+                answer.heads.extend(heads.iter().map(|head| head[row].clone()));
+                answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
+            }
+        }
+        steps.iter_mut().filter(|step| step.outcome.is_ok()).for_each(|step| step.observations.clear());
+        Ok(())
+    }
+
+    fn check(&self, step: &AgentStep) -> Result<()> {
+        let slot = self.slot(step.agent)?;
+        if **step.observations.layout() != **self.model.layout() {
+            let (expected, found) = (self.model.layout().width(), step.observations.layout().width());
+            return Err(Error::Width { what: "the observation queue", expected, found });
+        }
+        if !step.queries.is_empty() {
+            return Err(Error::QueryOfModel);
+        }
+        if let Some((found, _)) = step.observations.get(0)
+            && found < self.slots[slot].newest_tick
+        {
+            return Err(Error::TickOrder { newest: self.slots[slot].newest_tick, found });
+        }
+        step.observations.iter().try_for_each(|(_, values)| self.model.check_tokens(values))
+    }
+
+    /// Checks the agents of a step that failed half-way and empties those whose state is no number any more.
+    pub(crate) fn mend(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        for step in steps {
+            let (Ok(slot), Some(states)) = (self.slot(step.agent), &self.states) else { continue };
+            if !states.select(&[slot])?.is_finite()? {
+                self.empty(slot)?;
+                step.outcome = Err(Error::Damaged { agent: step.agent.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// One agent's state as bytes.
+    pub fn save(&self, agent: AgentId) -> Result<Vec<u8>> {
+        let slot = self.slot(agent)?;
+        match &self.states {
+            Some(states) => states.select(&[slot])?.save(),
+            None => Err(Error::UnknownAgent { agent: agent.to_string() }),
+        }
+    }
+
+    /// Puts a saved state in place of an agent's own. Errors say why bytes are refused; the state is then as before.
+    pub fn load(&mut self, agent: AgentId, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(agent)?;
+        let loaded = ModelState::load(bytes, &self.model.empty_state(1)?)?;
+        loaded.check_batch(1)?;
+        match &mut self.states {
+            Some(states) => states.put(&[slot], &loaded),
+            None => Err(Error::UnknownAgent { agent: agent.to_string() }),
+        }
+    }
+
+    fn slot(&self, agent: AgentId) -> Result<usize> {
+        match self.slots.get(agent.slot()) {
+            Some(slot) if slot.living && slot.generation == agent.generation => Ok(agent.slot()),
+            _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
+        }
+    }
+}
