@@ -46,7 +46,7 @@ impl Plugin for Foragers {
 }
 
 fn spawn_foragers(world: Res<GameWorld>, mut memories: ResMut<Assets<MemoryAsset>>, mut commands: Commands) {
-    let memory = memories.add(MemoryAsset(sighting::memory(MemoryConfig::events)));
+    let memory = memories.add(MemoryAsset::Recall(sighting::memory(MemoryConfig::events)));
     for forager in 0..world.0.foragers.len() {
         let name = Name::new(format!("forager {}", forager + 1));
         commands.spawn((ForagerIndex(forager), name, MemoryAgent::new(memory.clone()), Transform::default()));

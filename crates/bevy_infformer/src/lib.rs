@@ -17,7 +17,7 @@ pub mod recall;
 pub mod test_app;
 
 pub use agent::{MemoryAgent, MemorySlot, ResetMemory};
-pub use asset::{MemoryAsset, MemoryLoader};
+pub use asset::{MemoryAsset, MemoryLoader, ModelLoader};
 pub use infformer;
 pub use memories::{Memories, MemoryFailure, MemoryTick};
 pub use observe::{Observations, Observe};

@@ -8,6 +8,7 @@ use bevy::ecs::entity_disabling::Disabled;
 use bevy::platform::collections::HashMap;
 use bevy::prelude::*;
 use infformer::{AgentId, Device, Error, LoadedClock, MemoryView, Runtime, RuntimeConfig, Submitted, ViewRequest};
+use std::sync::Arc;
 
 /// All memories of the app. Systems that look at single agents use its methods.
 #[derive(Resource, Debug)]
@@ -98,7 +99,10 @@ impl Memories {
         entity: Entity,
     ) -> Result<(AgentId, &Runtime), Error> {
         if !self.kinds.contains_key(&id) {
-            let runtime = Runtime::new(&asset.0, self.config, &self.device)?;
+            let runtime = match asset {
+                MemoryAsset::Recall(memory) => Runtime::new(memory, self.config, &self.device)?,
+                MemoryAsset::Model(model) => Runtime::with_model(model.clone(), self.config)?,
+            };
             self.kinds.insert(id, Kind { runtime, entities: vec![] });
         }
         let unknown = || Error::UnknownAgent { agent: entity.to_string() };
@@ -213,7 +217,11 @@ pub(crate) fn reload_memories(
             _ => continue,
         };
         let Some(asset) = assets.get(id) else { continue };
-        if memories.kinds.get(&id).is_none_or(|kind| *kind.runtime.memory() == asset.0) {
+        let is_same = |kind: &Kind| match asset {
+            MemoryAsset::Recall(config) => kind.runtime.memory() == Some(config),
+            MemoryAsset::Model(model) => kind.runtime.model().is_some_and(|known| Arc::ptr_eq(known, model)),
+        };
+        if memories.kinds.get(&id).is_none_or(is_same) {
             continue;
         }
         let Some(mut old) = memories.kinds.remove(&id) else { continue };
@@ -255,7 +263,7 @@ pub(crate) fn receive(
             // The agent may be gone, or another may have its slot, since this reply was on its way.
             if let Ok((slot, mut recall)) = agents.get_mut(entity)
                 && slot.agent == step.agent
-                && (!step.queries.is_empty() || step.outcome.is_err() || recall.error.is_some())
+                && (step.has_answers() || step.outcome.is_err() || recall.error.is_some())
             {
                 recall.take(step, late);
             }

@@ -1,7 +1,7 @@
 //! The plugin: the table of contents of this crate, in the order of a tick.
 
 use crate::agent::{MemoryAgent, MemorySlot, ResetMemory};
-use crate::asset::{MemoryAsset, MemoryLoader};
+use crate::asset::{MemoryAsset, MemoryLoader, ModelLoader};
 use crate::memories::{self, Memories, MemoryFailure, MemoryTick};
 use crate::observe::Observations;
 use crate::recall::{Questions, Recall};
@@ -57,6 +57,7 @@ impl Plugin for InfformerPlugin {
     fn build(&self, app: &mut App) {
         app.init_asset::<MemoryAsset>()
             .init_asset_loader::<MemoryLoader>()
+            .register_asset_loader(ModelLoader { device: self.device.clone() })
             .register_type::<(MemoryAgent, MemorySlot, ResetMemory)>()
             .register_type::<(Observations, Questions, Recall, MemoryTick, MemoryFailure)>()
             .insert_resource(Memories::new(self.runtime, self.device.clone()))

@@ -1,7 +1,7 @@
 //! What an agent asks, and what comes back one tick later.
 
 use bevy::prelude::*;
-use infformer::{AgentStep, Answer, Error, Query as MemoryQuery};
+use infformer::{AgentStep, Answer, Error, ModelAnswer, Query as MemoryQuery};
 
 /// What an agent asks its memory at every tick, until it is changed.
 #[derive(Component, Reflect, Debug, Default, Clone)]
@@ -19,6 +19,11 @@ struct Queries(Vec<MemoryQuery>);
 #[derive(Reflect, Debug, Default, Clone)]
 #[reflect(opaque, Debug, Default, Clone)]
 struct Answers(Vec<Answer>);
+
+/// A model's outputs, one value to reflection.
+#[derive(Reflect, Debug, Default, Clone)]
+#[reflect(opaque, Debug, Default, Clone)]
+struct Outputs(ModelAnswer);
 
 impl Questions {
     /// Asks this and nothing else.
@@ -56,9 +61,21 @@ pub struct Recall {
     pub error: Option<String>,
     answers: Answers,
     asked: Queries,
+    outputs: Outputs,
 }
 
 impl Recall {
+    /// The heads of the agent's model for its newest observation, in the order of the model's configuration; none
+    /// before the first reply, and none without a model.
+    pub fn heads(&self) -> &[Vec<f32>] {
+        &self.outputs.0.heads
+    }
+
+    /// What the model's last layer read from its long-term memory \[d\]; empty without a model.
+    pub fn readout(&self) -> &[f32] {
+        &self.outputs.0.readout
+    }
+
     /// The answers, one a question; none before the first reply.
     pub fn answers(&self) -> &[Answer] {
         &self.answers.0
@@ -92,11 +109,12 @@ impl Recall {
     /// Takes over what came of a step; buffers are exchanged, not copied.
     pub(crate) fn take(&mut self, step: &mut AgentStep, late: u64) {
         match &step.outcome {
-            Ok(()) if step.queries.is_empty() => self.error = None,
+            Ok(()) if !step.has_answers() => self.error = None,
             Ok(()) => {
                 (self.tick, self.late, self.error) = (step.tick, late, None);
                 std::mem::swap(&mut self.answers.0, &mut step.answers);
                 std::mem::swap(&mut self.asked.0, &mut step.queries);
+                std::mem::swap(&mut self.outputs.0, &mut step.model);
             }
             Err(error) => self.refuse(error),
         }
@@ -109,5 +127,6 @@ impl Recall {
     pub(crate) fn clear(&mut self) {
         self.answers.0.clear();
         self.asked.0.clear();
+        self.outputs.0.clear();
     }
 }

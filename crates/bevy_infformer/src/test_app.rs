@@ -56,7 +56,7 @@ pub fn with_runtime(runtime: RuntimeConfig) -> App {
 
 /// Adds an agent with a memory of its own kind.
 pub fn spawn_agent(app: &mut App, memory: MemoryConfig) -> Entity {
-    let memory = app.world_mut().resource_mut::<Assets<MemoryAsset>>().add(MemoryAsset(memory));
+    let memory = app.world_mut().resource_mut::<Assets<MemoryAsset>>().add(MemoryAsset::Recall(memory));
     app.world_mut().spawn(MemoryAgent::new(memory)).id()
 }
 

@@ -40,12 +40,14 @@ fn a_file_is_loaded_and_reloaded() {
     let mut app = app(&files);
     let handle: Handle<MemoryAsset> = app.world().resource::<AssetServer>().load("walker.memory.ron");
     wait(&mut app, |world| world.resource::<Assets<MemoryAsset>>().get(&handle).is_some());
-    assert_eq!(app.world().resource::<Assets<MemoryAsset>>().get(&handle).unwrap().0, config);
+    assert_eq!(app.world().resource::<Assets<MemoryAsset>>().get(&handle).unwrap().recall(), Some(&config));
 
     let changed = MemoryConfig { capacity: 128, ..config };
     files.insert_asset_text(Path::new("walker.memory.ron"), &changed.to_ron().unwrap());
     app.world().resource::<AssetServer>().reload("walker.memory.ron");
-    wait(&mut app, |world| world.resource::<Assets<MemoryAsset>>().get(&handle).unwrap().0.capacity == 128);
+    wait(&mut app, |world| {
+        world.resource::<Assets<MemoryAsset>>().get(&handle).unwrap().recall().unwrap().capacity == 128
+    });
 }
 
 #[test]

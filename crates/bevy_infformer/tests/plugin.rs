@@ -238,11 +238,14 @@ fn a_changed_asset_keeps_memories_of_the_same_shape() {
     (0..30).for_each(|_| see(&mut app, agent, 1.0, 4.0));
     let handle = app.world().get::<MemoryAgent>(agent).unwrap().memory.clone();
     let change = |app: &mut App, change: &dyn Fn(&mut MemoryConfig)| {
-        change(&mut app.world_mut().resource_mut::<Assets<MemoryAsset>>().get_mut(&handle).unwrap().0);
+        let mut assets = app.world_mut().resource_mut::<Assets<MemoryAsset>>();
+        let mut config = assets.get(&handle).unwrap().recall().unwrap().clone();
+        change(&mut config);
+        *assets.get_mut(&handle).unwrap() = MemoryAsset::Recall(config);
         (0..3).for_each(|_| test_app::tick(app));
     };
     change(&mut app, &|config| config.recall.sharpness = 30.0);
-    let sharpness = app.world().resource::<Memories>().runtimes().next().unwrap().memory().recall.sharpness;
+    let sharpness = app.world().resource::<Memories>().runtimes().next().unwrap().memory().unwrap().recall.sharpness;
     assert_eq!(sharpness, 30.0);
     assert!((ask(&mut app, agent, 1.0).unwrap().0 - 4.0).abs() < 1e-3);
     // An invalid one is refused, and the old one goes on.
@@ -304,7 +307,7 @@ fn an_agent_without_its_asset_waits_and_counts() {
     test_app::tick(&mut app);
     app.world_mut().get_mut::<Observations>(agent).unwrap().push(&[1.0, 2.0]).unwrap();
     assert_eq!(app.world().get::<Observations>(agent).unwrap().before_memory(), 1);
-    app.world_mut().resource_mut::<Assets<MemoryAsset>>().insert(&handle, MemoryAsset(memory())).unwrap();
+    app.world_mut().resource_mut::<Assets<MemoryAsset>>().insert(&handle, MemoryAsset::Recall(memory())).unwrap();
     test_app::tick(&mut app);
     see(&mut app, agent, 1.0, 2.0);
     assert!(ask(&mut app, agent, 1.0).is_some());

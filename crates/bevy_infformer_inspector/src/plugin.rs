@@ -144,7 +144,7 @@ fn draw(
     let label = |entity: Entity| names.get(entity).map_or_else(|_| format!("agent {entity}"), |name| name.to_string());
     let slot = inspector.selected.and_then(|entity| agents.get(entity).ok()).map(|(_, slot)| slot);
     let runtime = slot.and_then(|slot| memories.as_ref().and_then(|memories| memories.runtime(slot)));
-    let memory = runtime.map(|runtime| (runtime.memory(), &**runtime.layout(), runtime.diagnostics()));
+    let memory = runtime.and_then(|runtime| Some((runtime.memory()?, &**runtime.layout(), runtime.diagnostics())));
     let data = PanelData { agents: &listed, label: &label, memory };
 
     let layer = egui::UiBuilder::new().layer_id(egui::LayerId::background()).max_rect(context.viewport_rect());

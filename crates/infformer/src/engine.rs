@@ -51,7 +51,8 @@ pub struct AgentStep {
     pub queries: Vec<Query>,
     /// The answers, one a query.
     pub answers: Vec<Answer>,
-    /// What the model made of the newest observation, where the agent has one ([`ModelEngine`](crate::ModelEngine)).
+    /// What the model made of the newest observation of this step, where the agent has a model
+    /// ([`ModelEngine`](crate::ModelEngine)) and saw something.
     pub model: ModelAnswer,
     /// Why this step was refused, if it was; the agent's memory is then as before.
     pub outcome: Result<()>,
@@ -70,6 +71,11 @@ impl AgentStep {
             model: ModelAnswer::default(),
             outcome: Ok(()),
         }
+    }
+
+    /// Whether anything was asked of this step, or a model said something.
+    pub fn has_answers(&self) -> bool {
+        !self.queries.is_empty() || !self.model.heads.is_empty() || !self.model.readout.is_empty()
     }
 }
 

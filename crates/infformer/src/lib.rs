@@ -51,4 +51,4 @@ pub use query::{Answer, AnswerDetail, DensityCell, Peak, Query};
 pub use runtime::{Runtime, RuntimeConfig, RuntimeDiagnostics, RuntimeMode, Submitted};
 pub use view::{MemoryView, ViewRequest};
 
-pub use candle_core::Device;
+pub use candle_core::{self, Device};

@@ -10,10 +10,18 @@ use std::sync::Arc;
 /// What a model made of an agent's newest observation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelAnswer {
-    /// One vector a head, in the order of the configuration; empty before the first observation.
+    /// One vector a head, in the order of the configuration; empty where nothing was observed.
     pub heads: Vec<Vec<f32>>,
     /// What the last layer read from its long-term memory \[d\]; empty without one.
     pub readout: Vec<f32>,
+}
+
+impl ModelAnswer {
+    /// Empties the answer.
+    pub fn clear(&mut self) {
+        self.heads.clear();
+        self.readout.clear();
+    }
 }
 
 /// The states of many agents that share a model.
@@ -104,6 +112,8 @@ impl ModelEngine {
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         for at in 0..steps.len() {
             let repeated = steps[..at].iter().any(|other| other.agent == steps[at].agent);
+            steps[at].model.clear();
+            steps[at].answers.clear();
             steps[at].outcome = if repeated {
                 Err(Error::Repeated { agent: steps[at].agent.to_string() })
             } else {
@@ -134,7 +144,7 @@ impl ModelEngine {
             let readout = outputs.readout.as_ref().map(host).transpose()?;
             for (row, at) in due.iter().enumerate() {
                 let answer = &mut steps[*at].model;
-                answer.heads.clear();
+                answer.clear();
                 answer.heads.extend(heads.iter().map(|head| head[row].clone()));
                 answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
             }

@@ -27,6 +27,7 @@ fn what_was_trained_is_what_runs() {
             (0..3).map(|_| AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), 8)).collect();
         // Agent 1 joins every tick, agent 0 sees two at once every other tick, agent 2 starts late and catches up.
         let mut seen = [0_usize; 3];
+        let mut before = seen;
         for tick in 0..50_usize {
             for (agent, step) in steps.iter_mut().enumerate() {
                 let until = match agent {
@@ -37,11 +38,16 @@ fn what_was_trained_is_what_runs() {
                 for at in seen[agent]..until {
                     step.observations.push(at as u64, &row(&x, agent, at)).unwrap();
                 }
-                seen[agent] = until;
+                (before[agent], seen[agent]) = (seen[agent], until);
             }
             engine.step(&mut steps).unwrap();
-            for (agent, step) in steps.iter().enumerate().filter(|(agent, _)| seen[*agent] > 0) {
+            for (agent, step) in steps.iter().enumerate() {
                 assert_eq!(step.outcome, Ok(()), "{name}");
+                if seen[agent] == before[agent] {
+                    // Nothing seen, nothing said.
+                    assert!(!step.has_answers(), "{name}");
+                    continue;
+                }
                 let at = seen[agent] - 1;
                 let expected = heads.iter().map(|head| &head[agent][at]).chain([&readouts[agent][at]]);
                 for (found, expected) in step.model.heads.iter().chain([&step.model.readout]).zip(expected) {

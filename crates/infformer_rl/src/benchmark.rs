@@ -82,7 +82,7 @@ pub fn recall_tasks(times: usize) -> [Task; 2] {
 
 /// The run of one row on a recall task.
 pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
-    let adaptive = AdaptiveRule { mix: 0.0, tolerance: 0.01, ..AdaptiveRule::default() };
+    let adaptive = AdaptiveRule { mix: 0.0, tolerance: 0.3, ..AdaptiveRule::default() };
     let signal = |forgetting, basis| LongTermConfig {
         forgetting,
         capacity: basis,

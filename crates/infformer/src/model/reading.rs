@@ -84,9 +84,6 @@ pub(crate) struct Reading {
     pub(crate) looked: Looked,
     /// Divergence of each density \[batch, queries, 1\], if there is a regulariser.
     pub(crate) divergence: Option<Tensor>,
-    /// E\[ψ\] \[batch, queries, N\]
-    #[cfg(test)]
-    pub(crate) expectation: Tensor,
 }
 
 pub(crate) enum Looked {
@@ -166,13 +163,7 @@ impl Reader {
             _ => None,
         };
         let moment = expectation.matmul(&coefficients.transpose(1, 2)?.contiguous()?)?;
-        Ok(Reading {
-            moment,
-            looked,
-            divergence,
-            #[cfg(test)]
-            expectation,
-        })
+        Ok(Reading { moment, looked, divergence })
     }
 
     /// Mass of each cell: a softmax of the scores weighted by the measure.

@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0, global = true)]
     seed: u64,
     /// Most steps a run.
-    #[arg(long, default_value_t = 4_000, global = true)]
+    #[arg(long, default_value_t = 6_000, global = true)]
     steps: u64,
     /// Threads of the tensor library.
     #[arg(long, default_value_t = 1, global = true)]
