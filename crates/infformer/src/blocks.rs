@@ -45,7 +45,7 @@ impl BlocksPlan {
     pub(crate) fn single(rule: AdaptiveRule, width: usize, capacity: usize) -> Self {
         let AdaptiveRule { resolution, mix, tolerance } = rule;
         let [resolution, mix, tolerance] = [resolution, mix, tolerance].map(|value| value as f32);
-        Self { capacity, groups: vec![0..width], resolution, mix, tolerance }
+        Self { capacity, groups: std::iter::once(0..width).collect(), resolution, mix, tolerance }
     }
 
     /// Number of groups G.

@@ -31,7 +31,7 @@ fn what_was_trained_is_what_runs() {
         for tick in 0..50_usize {
             for (agent, step) in steps.iter_mut().enumerate() {
                 let until = match agent {
-                    0 => (tick + 1) / 2 * 2,
+                    0 => (tick + 1) - (tick + 1) % 2,
                     1 => tick + 1,
                     _ => (tick + 1).saturating_sub(7),
                 };

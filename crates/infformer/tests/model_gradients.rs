@@ -63,17 +63,16 @@ fn every_weight_of_every_policy_and_density() {
                 let before = var.as_tensor().copy().unwrap();
                 let values = before.flatten_all().unwrap().to_vec1::<f64>().unwrap();
                 // One entry of each tensor.
-                for at in [2 * values.len() / 3] {
-                    let moved = |by: f64| {
-                        let mut values = values.clone();
-                        values[at] += by;
-                        var.set(&Tensor::from_vec(values, before.dims(), &Device::Cpu).unwrap()).unwrap();
-                        loss(&model, &x, &resets).to_scalar::<f64>().unwrap()
-                    };
-                    let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
-                    let off = (difference - gradient[at]).abs() / (1.0 + difference.abs());
-                    assert!(off < CLOSE, "{name} {density:?} {parameter}[{at}]: {difference} and {}", gradient[at]);
-                }
+                let at = 2 * values.len() / 3;
+                let moved = |by: f64| {
+                    let mut values = values.clone();
+                    values[at] += by;
+                    var.set(&Tensor::from_vec(values, before.dims(), &Device::Cpu).unwrap()).unwrap();
+                    loss(&model, &x, &resets).to_scalar::<f64>().unwrap()
+                };
+                let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                let off = (difference - gradient[at]).abs() / (1.0 + difference.abs());
+                assert!(off < CLOSE, "{name} {density:?} {parameter}[{at}]: {difference} and {}", gradient[at]);
                 var.set(&before).unwrap();
             }
         }

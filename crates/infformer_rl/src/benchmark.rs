@@ -82,7 +82,8 @@ pub fn recall_tasks(times: usize) -> [Task; 2] {
 
 /// The run of one row on a recall task.
 pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
-    let adaptive = AdaptiveRule { mix: 0.0, tolerance: 0.3, ..AdaptiveRule::default() };
+    // What differs stays, however old it is: no discount for age within a million ticks.
+    let adaptive = AdaptiveRule { resolution: 1e6, mix: 0.0, tolerance: 0.1 };
     let signal = |forgetting, basis| LongTermConfig {
         forgetting,
         capacity: basis,

@@ -26,10 +26,11 @@ struct Arguments {
     /// Rows wanted, by name; all if none is given.
     #[arg(long, value_delimiter = ',', global = true)]
     memories: Vec<String>,
+    /// Seed of weights and sequences.
     #[arg(long, default_value_t = 0, global = true)]
     seed: u64,
     /// Most steps a run.
-    #[arg(long, default_value_t = 6_000, global = true)]
+    #[arg(long, default_value_t = 3_000, global = true)]
     steps: u64,
     /// Threads of the tensor library.
     #[arg(long, default_value_t = 1, global = true)]
@@ -91,7 +92,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     for (config, ticks, memory) in &runs {
         let name = format!("{}-{ticks}-{}-{}", config.task.name(), memory.name(), config.seed);
         eprintln!("{name}");
-        let trained = train(config, &arguments.output.join(name), &Device::Cpu, &AtomicBool::new(false))?;
+        let folder = arguments.output.join(name);
+        let trained = train(config, &folder, &Device::Cpu, &AtomicBool::new(false))?;
+        if let Learner::Transformer(model) = &trained.learner {
+            infformer::weights::save(model, &folder, config.task.name())?;
+        }
         let at = |difficulty, sequences| evaluate(config, &trained.learner, difficulty, sequences, &Device::Cpu);
         let recall = !matches!(config.task, Task::Sorting { .. });
         rows.push(Row {
