@@ -129,3 +129,40 @@ fn answers_are_where_the_rules_say() {
     assert!(whole == 1.0 && window < 0.9 && window > 0.25, "{whole} {window}");
     sorting_run(100, Memory::Ours, 1, 0).unwrap().validate().unwrap();
 }
+
+#[test]
+fn the_program_trains_and_says_what_is_wrong() {
+    let path = folder("program");
+    std::fs::create_dir_all(&path).unwrap();
+    let run = |text: &str| {
+        let file = path.join("run.ron");
+        std::fs::write(&file, text).unwrap();
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        program.arg(&file).arg("--output").arg(path.join("out")).args(["--beyond", "2"]).output().unwrap()
+    };
+    let config =
+        TrainingConfig { evaluate_every: 5, evaluation_sequences: 32, stop_at: None, ..small(Memory::Ours, 10) };
+    let done = run(&ron::to_string(&config).unwrap());
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success() && said.contains("10 steps") && said.contains("at 2 times that distance"),
+        "{done:?}"
+    );
+    let trained = infformer::weights::load(&path.join("out"), "first-token", &Device::Cpu).unwrap();
+    assert!(trained.parameter_count() > 0);
+    let events = std::fs::read_dir(path.join("out")).unwrap();
+    assert!(events.filter_map(|file| file.ok()).any(|file| file.file_name().to_string_lossy().contains("tfevents")));
+    let wrong = run("(task: Nothing)");
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("training configuration"), "{wrong:?}");
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// The runs that the documentation names are valid.
+#[test]
+fn the_runs_of_the_folder_are_valid() {
+    let runs = std::fs::read_dir(format!("{}/runs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let texts: Vec<String> = runs.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(texts.len(), 4);
+    texts.iter().for_each(|text| drop(TrainingConfig::from_ron(text).unwrap()));
+}
