@@ -1,0 +1,41 @@
+//! The model in `assets/models/key-value`, streamed by the runtime: what was learnt in segments works tick by tick.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use candle_core::Device;
+use infformer::{Runtime, RuntimeConfig, RuntimeMode, weights};
+use infformer_rl::task::{Difficulty, Distance, Task};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+use std::sync::Arc;
+
+#[test]
+fn it_recalls_in_the_runtime() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/key-value");
+    let model = weights::load(&folder, "key-value", &Device::Cpu).unwrap();
+    let task = Task::KeyValue { pairs: 24, values: 10, distance: Distance { least: 256, most: 256 } };
+    let mut random = ChaCha8Rng::seed_from_u64(99);
+    let batch = task.sample(64, Difficulty::Farthest(1), &mut random, &Device::Cpu).unwrap();
+    let (x, targets) = (batch.x.to_vec3::<f32>().unwrap(), batch.targets.to_vec2::<u32>().unwrap());
+    let config = RuntimeConfig { mode: RuntimeMode::Inline, ..RuntimeConfig::default() };
+    let mut runtime = Runtime::with_model(Arc::new(model), config).unwrap();
+    let agents: Vec<_> = x.iter().map(|_| runtime.spawn()).collect();
+    let mut queues: Vec<_> = x.iter().map(|_| runtime.observation_queue()).collect();
+    let mut answers = vec![0; x.len()];
+    for tick in 0..x[0].len() {
+        for ((agent, queue), sequence) in agents.iter().zip(&mut queues).zip(&x) {
+            queue.push(tick as u64, &sequence[tick]).unwrap();
+            runtime.submit(*agent, tick as u64, queue, &[]).unwrap();
+        }
+        runtime.flush();
+        runtime.receive(|step, _| {
+            assert_eq!(step.outcome, Ok(()));
+            let logits = &step.model.heads[0];
+            let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
+            answers[step.agent.slot()] = best;
+        });
+    }
+    let right = answers.iter().zip(&targets).filter(|(answer, target)| **answer == target[0] as usize).count();
+    // Chance is 6 of 64; the window holds 31 of the 281 ticks, and no pair.
+    assert!(right >= 61, "{right} of 64");
+}
