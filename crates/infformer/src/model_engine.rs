@@ -31,6 +31,8 @@ pub struct ModelEngine {
     /// A member a slot; `None` while there is no slot.
     states: Option<ModelState>,
     slots: Vec<Slot>,
+    /// Steps so far.
+    steps: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +40,14 @@ struct Slot {
     generation: u32,
     living: bool,
     newest_tick: u64,
+    /// Number of the last step that the agent was part of.
+    step: u64,
 }
 
 impl ModelEngine {
     /// An engine without agents.
     pub fn new(model: Arc<Model>) -> Self {
-        Self { model, states: None, slots: vec![] }
+        Self { model, states: None, slots: vec![], steps: 0 }
     }
 
     /// The model that all agents share.
@@ -78,9 +82,9 @@ impl ModelEngine {
             self.empty(slot)?;
         }
         if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, Slot { generation: 0, living: false, newest_tick: 0 });
+            self.slots.resize(slot + 1, Slot { generation: 0, living: false, newest_tick: 0, step: 0 });
         }
-        self.slots[slot] = Slot { generation: agent.generation, living: true, newest_tick: 0 };
+        self.slots[slot] = Slot { generation: agent.generation, living: true, newest_tick: 0, step: 0 };
         Ok(agent)
     }
 
@@ -110,15 +114,14 @@ impl ModelEngine {
     ///
     /// A step that cannot be taken says why in its `outcome` and changes nothing. Errors: the tensor library failed.
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
-        for at in 0..steps.len() {
-            let repeated = steps[..at].iter().any(|other| other.agent == steps[at].agent);
-            steps[at].model.clear();
-            steps[at].answers.clear();
-            steps[at].outcome = if repeated {
-                Err(Error::Repeated { agent: steps[at].agent.to_string() })
-            } else {
-                self.check(&steps[at])
-            };
+        self.steps += 1;
+        for step in steps.iter_mut() {
+            step.model.clear();
+            step.answers.clear();
+            step.outcome = self.check(step);
+            if step.outcome.is_ok() {
+                self.slots[step.agent.slot()].step = self.steps;
+            }
         }
         let Some(states) = &mut self.states else { return Ok(()) };
         for round in 0.. {
@@ -159,6 +162,9 @@ impl ModelEngine {
             let (expected, found) = (self.model.layout().width(), step.observations.layout().width());
             return Err(Error::Width { what: "the observation queue", expected, found });
         }
+        if self.slots[slot].step == self.steps {
+            return Err(Error::Repeated { agent: step.agent.to_string() });
+        }
         if !step.queries.is_empty() {
             return Err(Error::QueryOfModel);
         }
@@ -194,7 +200,7 @@ impl ModelEngine {
     /// Puts a saved state in place of an agent's own. Errors say why bytes are refused; the state is then as before.
     pub fn load(&mut self, agent: AgentId, bytes: &[u8]) -> Result<()> {
         let slot = self.slot(agent)?;
-        let loaded = ModelState::load(bytes, &self.model.empty_state(1)?)?;
+        let loaded = ModelState::load(bytes, &self.model)?;
         loaded.check_batch(1)?;
         match &mut self.states {
             Some(states) => states.put(&[slot], &loaded),

@@ -142,12 +142,13 @@ fn states_are_values() {
         let x = observations(3, 50, 5);
         let (_, state) = model.forward_segment(&x, &[], Wanted::All, &model.empty_state(3).unwrap()).unwrap();
         // Saved and loaded, it goes on with the same bits.
-        let loaded = ModelState::load(&state.save().unwrap(), &model.empty_state(1).unwrap()).unwrap();
+        let loaded = ModelState::load(&state.save().unwrap(), &model).unwrap();
         let next = observations(3, 20, 6);
         let go = |state: &ModelState, x: &Tensor| {
             model.forward_segment(x, &[], Wanted::All, state).unwrap().0.heads[0].clone()
         };
         assert_eq!(difference(&go(&state, &next), &go(&loaded, &next)), 0.0, "{name}");
+        assert!(ModelState::load(&state.save().unwrap()[..500], &model).is_err(), "{name}");
         // A reset member is as new; the others are as before.
         let reset = state.reset(&[false, true, false]).unwrap();
         let after = go(&reset, &next);
@@ -159,5 +160,29 @@ fn states_are_values() {
         let turned = state.select(&[2, 0]).unwrap();
         let rows = Tensor::cat(&[next.narrow(0, 2, 1).unwrap(), next.narrow(0, 0, 1).unwrap()], 0).unwrap();
         assert!(difference(&go(&turned, &rows).narrow(0, 0, 1).unwrap(), &untouched.narrow(0, 2, 1).unwrap()) < CLOSE);
+    }
+}
+
+/// Bytes whose tensors fit, but whose clocks and knots cannot be.
+#[test]
+fn a_state_that_contradicts_itself_is_refused() {
+    let (_, policy) = policies().swap_remove(0);
+    let model =
+        config(policy, infformer::model::ReadingDensity::Gibbs, InputMask::Everything).init(&Device::Cpu).unwrap();
+    let x = observations(1, 50, 5);
+    let (_, state) = model.forward_segment(&x, &[], Wanted::All, &model.empty_state(1).unwrap()).unwrap();
+    let bytes = state.save().unwrap();
+    assert!(ModelState::load(&bytes, &model).is_ok());
+    let held = format!("held:{}", state.clocks()[0].held);
+    let blocks = state.layers()[0].block_lengths(0);
+    let lengths = format!("lengths:[{},", blocks[0]);
+    for (good, bad) in [(held, "held:9"), (lengths, "lengths:[0,")] {
+        let at = bytes.windows(good.len()).position(|window| window == good.as_bytes()).unwrap();
+        let mut changed = bytes.clone();
+        // The header's length stays: what is longer is filled up with blanks.
+        let bad = format!("{bad:<width$}", width = good.len());
+        changed[at..at + good.len()].copy_from_slice(bad.as_bytes());
+        let refused = ModelState::load(&changed, &model).unwrap_err().to_string();
+        assert!(refused.contains("contradict"), "{good} {refused}");
     }
 }

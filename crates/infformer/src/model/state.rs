@@ -1,5 +1,6 @@
 //! What a model remembers between two ticks: an explicit value, one member a row.
 
+use super::Model;
 use super::config::ModelConfig;
 use super::schedule::Clock;
 use super::writing::Knots;
@@ -201,8 +202,9 @@ impl ModelState {
         safetensors::serialize(views, Some(metadata)).map_err(|error| Error::State(error.to_string()))
     }
 
-    /// Reads what [`ModelState::save`] wrote; `like` is any state of the same model. Errors say what does not fit.
-    pub fn load(bytes: &[u8], like: &ModelState) -> Result<Self> {
+    /// Reads what [`ModelState::save`] wrote (in f32), for the same model. Errors say what does not fit.
+    pub fn load(bytes: &[u8], model: &Model) -> Result<Self> {
+        let like = model.empty_state(1)?;
         let refuse = |message: String| Error::State(message);
         let (_, metadata) =
             safetensors::SafeTensors::read_metadata(bytes).map_err(|e| refuse(format!("no state: {e}")))?;
@@ -221,7 +223,14 @@ impl ModelState {
         if header.knots.len() != like.layers.len() || header.knots.iter().any(|knots| knots.len() != batch) {
             return Err(refuse("its header contradicts itself".into()));
         }
-        let mut state = like.clone();
+        let config = model.config();
+        for (member, clock) in header.clocks.iter().enumerate() {
+            let whole = |knots: &Vec<Knots>| knots[member].fit(config, clock);
+            if clock.held > config.ring() || !header.knots.iter().all(whole) {
+                return Err(refuse(format!("the clock and the knots of member {member} contradict each other")));
+            }
+        }
+        let mut state = like;
         state.clocks = header.clocks;
         for (number, (layer, knots)) in state.layers.iter_mut().zip(header.knots).enumerate() {
             for (name, tensor) in NAMES.into_iter().zip(layer.tensors_mut()) {

@@ -7,8 +7,8 @@
 //! to the ticks that it is the mean of, in proportion; nothing learns to move a knot. Where the noise comes from, a
 //! model learns to make it alike (see [`InputMask`]), so that it melts together.
 
-use super::config::{InputMask, LongTermConfig, LongTermForgetting};
-use super::schedule::Event;
+use super::config::{InputMask, LongTermConfig, LongTermForgetting, ModelConfig};
+use super::schedule::{Clock, Event};
 use crate::blocks::{BlocksPlan, BlocksState};
 use crate::density::Measure;
 use crate::error::Result;
@@ -35,6 +35,33 @@ pub(crate) struct Knots {
 }
 
 impl Knots {
+    /// Whether these can be the knots of a member of such a model that has come so far.
+    pub(crate) fn fit(&self, config: &ModelConfig, clock: &Clock) -> bool {
+        let written = clock.chunks.checked_mul(config.chunk as u64);
+        let finite = [&self.mean, &self.variance, &self.table, &self.histogram];
+        let finite = finite.iter().all(|values| values.iter().all(|value| value.is_finite()));
+        let begun = clock.chunks > 0;
+        let policy = config.long_term.as_ref().map(|long_term| (&long_term.forgetting, long_term.capacity));
+        let fits = match policy {
+            Some((LongTermForgetting::Signal(Forgetting::Adaptive(_)), capacity)) => {
+                let blocks = written.map(|written| written.min(capacity as u64) as usize);
+                let sum: u64 = self.lengths.iter().map(|length| u64::from(*length)).sum();
+                let whole = Some(sum) == written && self.lengths.iter().all(|length| *length > 0);
+                let statistics = if begun { config.width } else { 0 };
+                whole
+                    && Some(self.lengths.len()) == blocks
+                    && [&self.mean, &self.variance].map(Vec::len) == [statistics; 2]
+            }
+            Some((LongTermForgetting::Signal(Forgetting::Sticky { bins, .. }), _)) => {
+                let empty = self.table.is_empty() && !begun;
+                let filled = self.table.len() == bins + 1 && self.histogram.len() == *bins;
+                (empty && self.histogram.len() <= *bins) || filled
+            }
+            _ => self.lengths.is_empty() && self.table.is_empty(),
+        };
+        written.is_some() && finite && fits
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let Self { lengths, mean, variance, table, histogram } = self;
         4 * (lengths.len() + mean.len() + variance.len() + table.len() + histogram.len())
