@@ -152,7 +152,7 @@ impl ModelEngine {
                 answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
             }
         }
-        steps.iter_mut().filter(|step| step.outcome.is_ok()).for_each(|step| step.observations.clear());
+        steps.iter_mut().for_each(|step| step.observations.clear());
         Ok(())
     }
 

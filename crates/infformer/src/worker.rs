@@ -166,6 +166,7 @@ impl Worker {
                 lost += step.observations.len() as u64;
                 step.observations.clear();
                 step.answers.clear();
+                step.model.clear();
                 step.outcome = Err(Error::Worker { message: message.clone() });
             }
             if let Err(error) = self.mind.mend(&mut batch.steps) {

@@ -149,7 +149,8 @@ impl Reader {
                 let mean = mass.broadcast_mul(&centre)?.sum_keepdim(D::Minus1)?;
                 let within = ((&cells.end - &cells.start)?.sqr()? * (1.0 / 12.0))?;
                 let from_mean = centre.broadcast_sub(&mean)?.sqr()?.broadcast_add(&within)?;
-                let variance = (mass * from_mean)?.sum_keepdim(D::Minus1)?;
+                // A cell may be too narrow for its ends to differ in f32.
+                let variance = (mass * from_mean)?.sum_keepdim(D::Minus1)?.maximum(1e-12)?;
                 (self.expectation(&mean, &variance, cells)?, Looked::Normal(mean, variance))
             }
             Density::Affine { mean, variance, floor } => {
