@@ -279,7 +279,8 @@ impl Model {
         Ok((stream, readout))
     }
 
-    /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\].
+    /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\]. Gradients flow back
+    /// through the state: a stream without end passes on [`ModelState::detach`], or its graph grows without end.
     pub fn step(&self, x: &Tensor, state: &ModelState) -> Result<(Outputs, ModelState)> {
         let (outputs, state) = self.forward_segment(&x.unsqueeze(1)?, &[], Wanted::All, state)?;
         let heads = outputs.heads.iter().map(|head| head.squeeze(1)).collect::<candle_core::Result<_>>()?;

@@ -33,8 +33,9 @@ struct Summary {
 struct Scalar {
     #[prost(string, tag = "1")]
     tag: String,
-    #[prost(float, tag = "2")]
-    simple_value: f32,
+    /// One of several kinds of value: written even where it is 0.
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
 }
 
 /// An event file that is being written.
@@ -53,7 +54,7 @@ impl Events {
 
     /// Writes values of one step.
     pub(crate) fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> std::io::Result<()> {
-        let value = |(tag, value): &(&str, f64)| Scalar { tag: (*tag).into(), simple_value: *value as f32 };
+        let value = |(tag, value): &(&str, f64)| Scalar { tag: (*tag).into(), simple_value: Some(*value as f32) };
         let summary = Some(Summary { value: scalars.iter().map(value).collect() });
         self.write(&Event { summary, ..self.event(step) })
     }

@@ -58,7 +58,6 @@ fn a_run_that_was_resumed_is_the_same_run() {
         TrainingConfig { evaluate_every: 10, evaluation_sequences: 32, stop_at: None, ..small(Memory::Ours, 30) };
     let path = folder("resumes");
     let whole = go(&config, &path.join("whole"));
-    // Stopped by a patience that is over after two evaluations; then the file is given the whole run's configuration.
     let part = path.join("part");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

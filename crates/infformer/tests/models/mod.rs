@@ -18,7 +18,7 @@ pub fn policies() -> Vec<(&'static str, LongTermForgetting)> {
     let fit = SampledFit { points: 64, ..SampledFit::default() };
     let signal = LongTermForgetting::Signal;
     vec![
-        ("none-linear adaptive", signal(Forgetting::Adaptive(AdaptiveRule { tolerance: 1e-5, ..Default::default() }))),
+        ("adaptive", signal(Forgetting::Adaptive(AdaptiveRule { tolerance: 1e-5, ..Default::default() }))),
         ("power law", signal(Forgetting::PowerLaw { resolution: 8.0, horizon: 500.0, basis: BasisKind::Cosine })),
         ("uniform", signal(Forgetting::Uniform)),
         ("geometric", signal(Forgetting::Geometric { tau: 0.75, basis: rbf.clone(), projection: exact })),

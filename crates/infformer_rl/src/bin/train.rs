@@ -4,7 +4,7 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use infformer_rl::learner::Learner;
 use infformer_rl::program;
-use infformer_rl::task::Difficulty;
+use infformer_rl::task::{Difficulty, Task};
 use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
@@ -67,7 +67,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("{} parameters, {} steps, {:.0} s", count, progress.step, progress.seconds);
     let accuracy = evaluate(&config, &trained.learner, Difficulty::Farthest(1), 1_000, &device)?;
     println!("accuracy {accuracy:.3} at the farthest distance of training");
-    if arguments.beyond > 1 {
+    // A sequence to be sorted has a length, and no distance.
+    if arguments.beyond > 1 && !matches!(config.task, Task::Sorting { .. }) {
         let beyond = evaluate(&config, &trained.learner, Difficulty::Farthest(arguments.beyond), 200, &device)?;
         println!("accuracy {beyond:.3} at {} times that distance", arguments.beyond);
     }
