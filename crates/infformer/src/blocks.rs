@@ -140,6 +140,12 @@ impl BlocksPlan {
     }
 }
 
+/// Whether blocks of these lengths can hold `written` observations. A block that is full counts no further.
+pub(crate) fn cover(lengths: &[u32], written: u64) -> bool {
+    let sum: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+    sum == written || (sum < written && lengths.contains(&u32::MAX))
+}
+
 /// The blocks of one group while a push is under way.
 struct GroupBlocks<'a> {
     means: &'a mut [f32],
@@ -166,7 +172,7 @@ impl GroupBlocks<'_> {
     /// Merges the block with its newer neighbour and moves the newer ones down.
     fn merge(&mut self, older: usize) {
         let width = self.width;
-        let length = self.lengths[older] + self.lengths[older + 1];
+        let length = self.lengths[older].saturating_add(self.lengths[older + 1]);
         let part = (f64::from(self.lengths[older + 1]) / f64::from(length)) as f32;
         let (left, right) = self.means[older * width..(older + 2) * width].split_at_mut(width);
         left.iter_mut().zip(right).for_each(|(left, right)| *left += (*right - *left) * part);

@@ -62,13 +62,14 @@ pub struct ChannelLayout {
     names: Vec<String>,
     units: Vec<String>,
     scales: Vec<Scale>,
+    labels: Vec<bool>,
 }
 
 impl ChannelLayout {
     /// Lays the groups out one after the other. Errors: no channel, an empty or repeated name, a scale out
     /// of 1e-9 to 1e9.
     pub fn new(groups: &[ChannelGroup]) -> Result<Self> {
-        let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![] };
+        let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![], labels: vec![] };
         let refuse = |field: String, value: String, allowed: &str| {
             Err(Error::Configuration { field, value, allowed: allowed.into() })
         };
@@ -102,7 +103,19 @@ impl ChannelLayout {
         if layout.names.is_empty() {
             return refuse("groups".into(), "[]".into(), "at least one group with one channel");
         }
+        layout.labels = vec![false; layout.names.len()];
         Ok(layout)
+    }
+
+    /// The same layout, with the channels at `places` holding labels: numbers whose mean means nothing.
+    pub(crate) fn with_labels(mut self, places: &[usize]) -> Self {
+        self.labels.iter_mut().enumerate().for_each(|(channel, label)| *label = places.contains(&channel));
+        self
+    }
+
+    /// Whether each channel holds labels (a model's tokens), of which two are never averaged.
+    pub fn labels(&self) -> &[bool] {
+        &self.labels
     }
 
     /// Number of channels d: the width of one observation.

@@ -1,6 +1,7 @@
 //! The engine: takes what many agents saw and asked at one tick, writes and answers in one batch.
 
 use crate::arena::{Execution, StateArena};
+use crate::blocks::cover;
 use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
 use crate::error::{Error, Result};
@@ -416,9 +417,7 @@ impl Engine {
             let Ok(slot) = self.slot(step.agent) else { continue };
             let state = self.arena.save(&self.plan, slot)?;
             let finite = state.floats.iter().flatten().all(|value| value.is_finite());
-            let whole = |lengths: &[u32]| {
-                lengths.iter().map(|length| u64::from(*length)).sum::<u64>() == state.counters.written
-            };
+            let whole = |lengths: &[u32]| cover(lengths, state.counters.written);
             if !finite || !state.lengths.chunks_exact(self.plan.config.capacity + 1).all(whole) {
                 self.arena.clear(&self.plan, slot)?;
                 step.outcome = Err(Error::Damaged { agent: step.agent.to_string() });

@@ -34,6 +34,7 @@ mod linear;
 mod encoder;
 mod schedule;
 mod window;
+mod moves;
 mod writing;
 mod reading;
 mod layer;

@@ -1,7 +1,7 @@
 //! Many agents under one model: their states in one arena, their ticks in one batch.
 
 use crate::channels::ChannelLayout;
-use crate::engine::{AgentId, AgentStep};
+use crate::engine::{AgentId, AgentStep, LoadedClock};
 use crate::error::{Error, Result};
 use crate::model::{Model, ModelState};
 use candle_core::{DType, Tensor};
@@ -112,7 +112,8 @@ impl ModelEngine {
 
     /// Takes every agent's observations, in the order of their ticks, and fills in what the model makes of the newest.
     ///
-    /// A step that cannot be taken says why in its `outcome` and changes nothing. Errors: the tensor library failed.
+    /// A step that cannot be taken says why in its `outcome` and changes nothing. Errors: the tensor library failed;
+    /// all states are then as before.
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         self.steps += 1;
         for step in steps.iter_mut() {
@@ -123,33 +124,24 @@ impl ModelEngine {
                 self.slots[step.agent.slot()].step = self.steps;
             }
         }
-        let Some(states) = &mut self.states else { return Ok(()) };
-        for round in 0.. {
-            let due: Vec<usize> = (0..steps.len())
-                .filter(|at| steps[*at].outcome.is_ok() && round < steps[*at].observations.len())
-                .collect();
-            if due.is_empty() {
-                break;
-            }
-            let places: Vec<usize> = due.iter().map(|at| steps[*at].agent.slot()).collect();
-            let mut seen = vec![];
-            for at in &due {
-                if let Some((tick, values)) = steps[*at].observations.get(round) {
-                    seen.extend_from_slice(values);
-                    self.slots[steps[*at].agent.slot()].newest_tick = tick;
+        let seeing = |step: &&mut AgentStep| step.outcome.is_ok() && !step.observations.is_empty();
+        let mut seeing: Vec<&mut AgentStep> = steps.iter_mut().filter(seeing).collect();
+        let places: Vec<usize> = seeing.iter().map(|step| step.agent.slot()).collect();
+        if let Some(states) = &mut self.states
+            && !places.is_empty()
+        {
+            let after = advance(&self.model, &states.select(&places)?, &mut seeing);
+            match after.and_then(|after| states.put(&places, &after)) {
+                Ok(()) => {}
+                Err(error) => {
+                    seeing.iter_mut().for_each(|step| step.model.clear());
+                    return Err(error);
                 }
             }
-            let x = Tensor::from_vec(seen, (due.len(), self.model.layout().width()), self.model.device())?;
-            let (outputs, after) = self.model.step(&x, &states.select(&places)?)?;
-            states.put(&places, &after.detach())?;
-            let host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
-            let heads = outputs.heads.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
-            let readout = outputs.readout.as_ref().map(host).transpose()?;
-            for (row, at) in due.iter().enumerate() {
-                let answer = &mut steps[*at].model;
-                answer.clear();
-                answer.heads.extend(heads.iter().map(|head| head[row].clone()));
-                answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
+        }
+        for step in seeing {
+            if let Some((tick, _)) = step.observations.iter().last() {
+                self.slots[step.agent.slot()].newest_tick = tick;
             }
         }
         steps.iter_mut().for_each(|step| step.observations.clear());
@@ -192,20 +184,26 @@ impl ModelEngine {
     pub fn save(&self, agent: AgentId) -> Result<Vec<u8>> {
         let slot = self.slot(agent)?;
         match &self.states {
-            Some(states) => states.select(&[slot])?.save(),
+            Some(states) => states.select(&[slot])?.encode(Some(self.slots[slot].newest_tick)),
             None => Err(Error::UnknownAgent { agent: agent.to_string() }),
         }
     }
 
     /// Puts a saved state in place of an agent's own. Errors say why bytes are refused; the state is then as before.
-    pub fn load(&mut self, agent: AgentId, bytes: &[u8]) -> Result<()> {
+    pub fn load(&mut self, agent: AgentId, bytes: &[u8], clock: LoadedClock) -> Result<()> {
         let slot = self.slot(agent)?;
-        let loaded = ModelState::load(bytes, &self.model)?;
+        let (loaded, saved_tick) = ModelState::decode(bytes, &self.model)?;
         loaded.check_batch(1)?;
         match &mut self.states {
-            Some(states) => states.put(&[slot], &loaded),
-            None => Err(Error::UnknownAgent { agent: agent.to_string() }),
+            Some(states) => states.put(&[slot], &loaded)?,
+            None => return Err(Error::UnknownAgent { agent: agent.to_string() }),
         }
+        self.slots[slot].newest_tick = match clock {
+            // A state of training knows no ticks: any may follow.
+            LoadedClock::Kept => saved_tick.unwrap_or(0),
+            LoadedClock::NewestAt(tick) => tick,
+        };
+        Ok(())
     }
 
     fn slot(&self, agent: AgentId) -> Result<usize> {
@@ -214,4 +212,36 @@ impl ModelEngine {
             _ => Err(Error::UnknownAgent { agent: agent.to_string() }),
         }
     }
+}
+
+/// The states of `steps`, one a member, after all their observations; each step gets what the model makes of its newest.
+fn advance(model: &Model, states: &ModelState, steps: &mut [&mut AgentStep]) -> Result<ModelState> {
+    let host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
+    let mut states = states.clone();
+    for round in 0.. {
+        let due: Vec<usize> = (0..steps.len()).filter(|at| round < steps[*at].observations.len()).collect();
+        if due.is_empty() {
+            break;
+        }
+        let seen = due.iter().filter_map(|at| steps[*at].observations.get(round));
+        let seen: Vec<f32> = seen.flat_map(|(_, values)| values.iter().copied()).collect();
+        let x = Tensor::from_vec(seen, (due.len(), model.layout().width()), model.device())?;
+        let all = due.len() == steps.len();
+        let (outputs, after) = if all { model.step(&x, &states)? } else { model.step(&x, &states.select(&due)?)? };
+        if all {
+            states = after.detach();
+        } else {
+            states = states.owned()?;
+            states.put(&due, &after.detach())?;
+        }
+        let heads = outputs.heads.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
+        let readout = outputs.readout.as_ref().map(host).transpose()?;
+        for (row, at) in due.iter().enumerate() {
+            let answer = &mut steps[*at].model;
+            answer.clear();
+            answer.heads.extend(heads.iter().map(|head| head[row].clone()));
+            answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
+        }
+    }
+    Ok(states)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 /// Observations of one agent on their way to its memory, oldest first.
 ///
-/// When full, the two oldest become one (their mean, at the newer tick), so that pushing never blocks, never grows
-/// and loses nothing silently: [`ObservationQueue::coalesced`] counts.
+/// When full, the two oldest become one (their mean, at the newer tick; of labels, the newer), so that pushing never
+/// blocks, never grows and loses nothing silently: [`ObservationQueue::coalesced`] counts.
 #[derive(Debug, Clone)]
 pub struct ObservationQueue {
     layout: Arc<ChannelLayout>,
@@ -70,7 +70,8 @@ impl ObservationQueue {
         let share = self.entries[oldest].weight as f32 / weight as f32;
         self.entries[next].weight = weight;
         self.coalesced += 1;
-        for channel in 0..width {
+        let numbers = self.layout.labels().iter().enumerate().filter(|(_, label)| !**label);
+        for (channel, _) in numbers {
             let (old, new) = (self.values[oldest * width + channel], self.values[next * width + channel]);
             self.values[next * width + channel] = new + (old - new) * share;
         }

@@ -163,7 +163,7 @@ impl Runtime {
     /// A runtime without agents, whose agents all share `model`: each step carries its heads and its readout
     /// ([`AgentStep::model`]), one batch a tick. Errors: an invalid configuration, no thread.
     pub fn with_model(model: Arc<Model>, config: RuntimeConfig) -> Result<Self> {
-        let bytes = model.empty_state(1)?.bytes_per_member();
+        let bytes = model.empty_state(1)?.bytes_per_member(model.config());
         Self::start(Source::Model(model.clone()), model.layout().clone(), bytes, config)
     }
 

@@ -5,6 +5,7 @@
 //! and their counters; the body holds their floats and block lengths, one agent after the other.
 
 use crate::arena::SlotState;
+use crate::blocks::cover;
 use crate::engine::AgentId;
 use crate::error::{Result, SnapshotError};
 use crate::plan::{Counters, MemoryPlan};
@@ -125,8 +126,7 @@ fn decode_agent(
     let count = written.min(plan.config.capacity as u64) as usize;
     let whole = |lengths: &[u32]| {
         let (used, unused) = lengths.split_at(count);
-        let sum: u64 = used.iter().map(|length| u64::from(*length)).sum();
-        sum == written && used.iter().all(|length| *length > 0) && unused.iter().all(|length| *length == 0)
+        cover(used, written) && used.iter().all(|length| *length > 0) && unused.iter().all(|length| *length == 0)
     };
     if slot >= MOST_SLOTS || !lengths.chunks_exact(plan.config.capacity + 1).all(whole) {
         return Err(SnapshotError::Header(format!("the blocks of agent {slot}v{generation} do not cover its history")));

@@ -124,7 +124,7 @@ impl Mind {
     fn load(&mut self, agent: AgentId, bytes: &[u8], clock: LoadedClock) -> Result<()> {
         match self {
             Mind::Memory(engine) => engine.load(agent, bytes, clock),
-            Mind::Model(engine) => engine.load(agent, bytes),
+            Mind::Model(engine) => engine.load(agent, bytes, clock),
         }
     }
 }

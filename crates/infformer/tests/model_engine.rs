@@ -5,7 +5,7 @@ mod models;
 
 use candle_core::{Device, Tensor};
 use infformer::model::{InputMask, ReadingDensity, Wanted};
-use infformer::{AgentStep, Error, ModelEngine, Query, Runtime, RuntimeConfig, RuntimeMode};
+use infformer::{AgentStep, Error, LoadedClock, ModelEngine, Query, Runtime, RuntimeConfig, RuntimeMode};
 use models::{config, observations, policies};
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ fn agents_come_and_go_and_are_saved() {
     assert!(matches!(engine.save(first.agent), Err(Error::UnknownAgent { .. })));
     let mut second = AgentStep::new(engine.spawn().unwrap(), layout.clone(), 8);
     assert_eq!(second.agent.slot(), first.agent.slot());
-    engine.load(second.agent, &saved).unwrap();
+    engine.load(second.agent, &saved, LoadedClock::Kept).unwrap();
     assert_eq!(live(&mut engine, &mut second, 40..60), expected);
     // Without it, and after a reset, it begins anew.
     engine.reset(second.agent).unwrap();
@@ -102,7 +102,7 @@ fn agents_come_and_go_and_are_saved() {
     engine.step(std::slice::from_mut(&mut third)).unwrap();
     assert_eq!(third.outcome, Err(Error::QueryOfModel));
     assert_eq!(engine.save(third.agent).unwrap(), before);
-    assert!(matches!(engine.load(third.agent, b"nothing"), Err(Error::State(_))));
+    assert!(matches!(engine.load(third.agent, b"nothing", LoadedClock::Kept), Err(Error::State(_))));
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Resu
     let task = Task::Sorting { symbols: 20, length };
     let ours = LongTermConfig {
         forgetting: LongTermForgetting::Signal(Forgetting::Uniform),
-        capacity: 16,
+        capacity: 32,
         measure: Measure::Lifetime,
         ..LongTermConfig::default()
     };
@@ -129,20 +129,20 @@ pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Resu
         width: 64,
         layers: 1,
         attention_heads: 4,
-        feed_forward: 512,
+        feed_forward: 256,
         short_term: SORTING_WINDOW,
         chunk: 32,
         long_term,
     };
     Ok(TrainingConfig {
-        learner: learner(&task, memory, sizes, ours, 32)?,
+        learner: learner(&task, memory, sizes, ours, (length / 64).next_power_of_two().min(32))?,
         task,
-        optimiser: OptimiserConfig { learning_rate: 1e-3, ..OptimiserConfig::default() },
+        optimiser: OptimiserConfig { learning_rate: 3e-3, decay_until: Some(steps), ..OptimiserConfig::default() },
         seed,
         steps,
         batch: 32,
-        evaluate_every: 200,
-        evaluation_sequences: 128,
+        evaluate_every: 100,
+        evaluation_sequences: 64,
         stop_at: None,
         patience: None,
         regulariser: 0.0,

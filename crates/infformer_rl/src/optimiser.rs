@@ -16,6 +16,8 @@ pub struct OptimiserConfig {
     pub learning_rate: f64,
     /// Steps over which it rises from 0. 100.
     pub warm_up: u64,
+    /// The step at which it has fallen to 0, linearly since the warm-up; `None` keeps it.
+    pub decay_until: Option<u64>,
     /// Decay of the weights that are matrices, a step, times the learning rate. .01.
     pub weight_decay: f64,
     /// β₁ = .9 and β₂ = .98 of the running moments.
@@ -26,7 +28,20 @@ pub struct OptimiserConfig {
 
 impl Default for OptimiserConfig {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, warm_up: 100, weight_decay: 0.01, betas: (0.9, 0.98), clip: 1.0 }
+        Self { learning_rate: 1e-3, warm_up: 100, decay_until: None, weight_decay: 0.01, betas: (0.9, 0.98), clip: 1.0 }
+    }
+}
+
+impl OptimiserConfig {
+    /// The learning rate of step `step`, 1 the first.
+    fn rate(&self, step: u64) -> f64 {
+        let warm_up = self.warm_up.max(1);
+        let rising = step as f64 / warm_up as f64;
+        let falling = match self.decay_until {
+            Some(end) => end.saturating_sub(step) as f64 / end.saturating_sub(warm_up).max(1) as f64,
+            None => 1.0,
+        };
+        self.learning_rate * rising.min(falling).min(1.0)
     }
 }
 
@@ -63,9 +78,9 @@ impl Optimiser {
             return Ok(norm);
         }
         self.steps += 1;
-        let OptimiserConfig { learning_rate, warm_up, weight_decay, betas: (beta_1, beta_2), clip } = self.config;
+        let OptimiserConfig { weight_decay, betas: (beta_1, beta_2), clip, .. } = self.config;
         let scale = if norm > clip { clip / norm } else { 1.0 };
-        let rate = learning_rate * (self.steps as f64 / warm_up.max(1) as f64).min(1.0);
+        let rate = self.config.rate(self.steps);
         let steps = self.steps as i32;
         let (correct_1, correct_2) = (1.0 - beta_1.powi(steps), 1.0 - beta_2.powi(steps));
         for (name, var) in parameters {

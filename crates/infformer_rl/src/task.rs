@@ -30,6 +30,7 @@ pub enum Task {
     },
     /// The sorting task of Martins et al. (2022): a sequence whose symbol distribution drifts from one random
     /// distribution (integer weights 1–9) to another; then all symbols by descending frequency, the ones before given.
+    /// A second input tells the sequence, the question and the answers apart.
     Sorting {
         /// Different symbols.
         symbols: usize,
@@ -82,7 +83,7 @@ impl Task {
         match self {
             Task::FirstToken { symbols, .. } => vec![token("symbol", *symbols), token("phase", 3)],
             Task::KeyValue { pairs, values, .. } => vec![token("key", pairs + 1), token("value", values + 1)],
-            Task::Sorting { symbols, .. } => vec![token("symbol", symbols + 1)],
+            Task::Sorting { symbols, .. } => vec![token("symbol", *symbols), token("phase", 3)],
         }
     }
 
@@ -171,10 +172,10 @@ impl Task {
             Task::Sorting { symbols, length } => {
                 for _ in 0..batch {
                     let (sequence, order) = sorting_sequence(*symbols, *length, random);
-                    values.extend(sequence.iter().map(|symbol| *symbol as f32));
+                    values.extend(sequence.iter().flat_map(|symbol| [*symbol as f32, 0.0]));
                     // The question, then every answer but the last.
-                    values.push(*symbols as f32);
-                    values.extend(order[..symbols - 1].iter().map(|symbol| *symbol as f32));
+                    values.extend([0.0, 1.0]);
+                    values.extend(order[..symbols - 1].iter().flat_map(|symbol| [*symbol as f32, 2.0]));
                     targets.extend(order.iter().map(|symbol| *symbol as u32));
                 }
             }

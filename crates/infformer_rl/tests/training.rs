@@ -122,7 +122,9 @@ fn answers_are_where_the_rules_say() {
         let order: Vec<usize> = target.iter().map(|symbol| *symbol as usize).collect();
         assert_eq!(by_frequency(4, &symbols[..60]), order);
         // The question, then all answers but the last.
-        assert_eq!((symbols[60], &symbols[61..]), (4, &order[..3]));
+        let phases: Vec<usize> = sequence.iter().map(|tick| tick[1] as usize).collect();
+        assert_eq!((&phases[..60], &phases[60..]), (&[0; 60][..], &[1, 2, 2, 2][..]));
+        assert_eq!(&symbols[61..], &order[..3]);
     }
     let [whole, window] = sorting_ceilings(4, 400, 20, 100, &mut random);
     assert!(whole == 1.0 && window < 0.9 && window > 0.25, "{whole} {window}");

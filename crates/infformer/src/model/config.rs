@@ -96,7 +96,7 @@ impl HeadKind {
     pub fn size(&self) -> usize {
         match *self {
             HeadKind::Logits { classes } => classes,
-            HeadKind::Gaussian { size } => 2 * size,
+            HeadKind::Gaussian { size } => size.saturating_mul(2),
             HeadKind::Value => 1,
             HeadKind::Raw { size } => size,
         }
@@ -277,7 +277,14 @@ impl ModelConfig {
     /// Where each input lies in an observation.
     pub fn layout(&self) -> Result<ChannelLayout> {
         let groups: Vec<ChannelGroup> = self.inputs.iter().map(Input::group).collect();
-        ChannelLayout::new(&groups)
+        let (mut tokens, mut channel) = (vec![], 0);
+        for input in &self.inputs {
+            if matches!(input, Input::Token { .. }) {
+                tokens.push(channel);
+            }
+            channel += input.channels();
+        }
+        Ok(ChannelLayout::new(&groups)?.with_labels(&tokens))
     }
 
     /// Most ticks that the short-term memory holds: S + L − 1.
@@ -327,7 +334,8 @@ impl ModelConfig {
             if head.name.is_empty() || self.heads[..i].iter().any(|other| other.name == head.name) {
                 return refuse(format!("heads[{i}].name"), format!("{:?}", head.name), "a new name");
             }
-            check(&format!("heads[{i}].kind"), head.kind.size(), head.kind.size() > 0, "at least one number")?;
+            let size = head.kind.size();
+            check(&format!("heads[{i}].kind"), size, (1..=65_536).contains(&size), "1 to 65536 numbers")?;
         }
         let range = |field: &str, value: usize, most: usize| {
             check(field, value, (1..=most).contains(&value), &format!("1 to {most}"))

@@ -18,9 +18,16 @@ pub struct LayerMemory<'a> {
 impl LayerMemory<'_> {
     /// Writes `chunk` \[batch, L, d\]. The past is cut from the graph first: only this chunk learns from readings.
     pub fn write(&mut self, chunk: &Tensor) -> Result<()> {
-        let (expected, found) = (self.knots.len(), chunk.dim(0)?);
-        if expected != found {
-            return Err(Error::Shape { what: "the batch", expected, found });
+        let (batch, ticks, width) = chunk.dims3()?;
+        let [expected_ticks, expected_width] = self.attention.writer.chunk();
+        for (what, expected, found) in [
+            ("the batch", self.knots.len(), batch),
+            ("the ticks of a chunk", expected_ticks, ticks),
+            ("the width of a chunk", expected_width, width),
+        ] {
+            if expected != found {
+                return Err(Error::Shape { what, expected, found });
+            }
         }
         let events = vec![Event::Write { chunks: self.chunks }; self.knots.len()];
         let past = self.coefficients.detach();

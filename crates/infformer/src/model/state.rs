@@ -42,6 +42,9 @@ struct Header {
     clocks: Vec<Clock>,
     /// \[layers\]\[batch\]
     knots: Vec<Vec<Knots>>,
+    /// Where an engine saved it.
+    #[serde(default)]
+    newest_tick: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -100,15 +103,16 @@ impl ModelState {
     /// Empties the members whose mask is true.
     pub fn reset(&self, mask: &[bool]) -> Result<Self> {
         self.check_batch(mask.len())?;
-        let keep: Vec<f32> = mask.iter().map(|reset| if *reset { 0.0 } else { 1.0 }).collect();
+        let keep: Vec<u8> = mask.iter().map(|reset| u8::from(!*reset)).collect();
         let mut state = self.clone();
         for (clock, _) in state.clocks.iter_mut().zip(mask).filter(|(_, reset)| **reset) {
             *clock = Clock::default();
         }
         for layer in &mut state.layers {
             for tensor in layer.tensors_mut() {
-                let keep = Tensor::from_slice(&keep, (keep.len(), 1, 1), tensor.device())?.to_dtype(tensor.dtype())?;
-                *tensor = tensor.broadcast_mul(&keep)?;
+                // Not a product with zero, which would keep what is no number.
+                let keep = Tensor::from_slice(&keep, (keep.len(), 1, 1), tensor.device())?;
+                *tensor = keep.broadcast_as(tensor.shape())?.where_cond(tensor, &tensor.zeros_like()?)?;
             }
             for (knots, _) in layer.knots.iter_mut().zip(mask).filter(|(_, reset)| **reset) {
                 *knots = Knots::default();
@@ -173,16 +177,20 @@ impl ModelState {
         Ok(state)
     }
 
-    /// Bytes of state a member: tensors and knots.
-    pub fn bytes_per_member(&self) -> usize {
+    /// Bytes of state a member, once its knots are as many as they become.
+    pub(crate) fn bytes_per_member(&self, config: &ModelConfig) -> usize {
         let tensors = self.layers.iter().flat_map(|layer| layer.tensors());
         let floats: usize = tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
-        let knots: usize = self.layers.iter().flat_map(|layer| &layer.knots).map(Knots::bytes).sum();
-        (floats + knots) / self.batch().max(1) + size_of::<Clock>()
+        floats / self.batch().max(1) + self.layers.len() * Knots::most_bytes(config) + size_of::<Clock>()
     }
 
     /// The state as bytes: a safetensors file whose metadata holds clocks, knots and the model's fingerprint.
     pub fn save(&self) -> Result<Vec<u8>> {
+        self.encode(None)
+    }
+
+    /// The state as bytes, with the tick of the newest observation where there is one.
+    pub(crate) fn encode(&self, newest_tick: Option<u64>) -> Result<Vec<u8>> {
         let mut values: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
         for (number, layer) in self.layers.iter().enumerate() {
             for (name, tensor) in NAMES.into_iter().zip(layer.tensors()) {
@@ -192,7 +200,8 @@ impl ModelState {
             }
         }
         let knots = self.layers.iter().map(|layer| layer.knots.clone()).collect();
-        let header = Header { version: VERSION, fingerprint: self.fingerprint, clocks: self.clocks.clone(), knots };
+        let (version, fingerprint, clocks) = (VERSION, self.fingerprint, self.clocks.clone());
+        let header = Header { version, fingerprint, clocks, knots, newest_tick };
         let header = ron::to_string(&header).map_err(|error| Error::State(error.to_string()))?;
         let views = values.iter().map(|(name, shape, bytes)| {
             TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view))
@@ -204,6 +213,11 @@ impl ModelState {
 
     /// Reads what [`ModelState::save`] wrote (in f32), for the same model. Errors say what does not fit.
     pub fn load(bytes: &[u8], model: &Model) -> Result<Self> {
+        Ok(Self::decode(bytes, model)?.0)
+    }
+
+    /// The state, and the tick of the newest observation where an engine saved it.
+    pub(crate) fn decode(bytes: &[u8], model: &Model) -> Result<(Self, Option<u64>)> {
         let like = model.empty_state(1)?;
         let refuse = |message: String| Error::State(message);
         let (_, metadata) =
@@ -251,7 +265,7 @@ impl ModelState {
             }
             layer.knots = knots;
         }
-        Ok(state)
+        Ok((state, header.newest_tick))
     }
 
     /// Whether every number is finite.

@@ -1,5 +1,6 @@
 //! What leaves the short-term memory joins the long-term memory: Bᵀ′ = Bᵀ·Aᵀ + XᵀCᵀ, for every policy. Smooth signals
-//! add Bᵀ·(A − I)ᵀ instead, since A nears I; blocks and means are moved whole, so that what stays is the same bits.
+//! add Bᵀ·(A − I)ᵀ instead, since A nears I; blocks and means are moved whole (`moves`), so that what stays is the same
+//! bits.
 //!
 //! Linear policies have constant (A, C); `Uniform` has its own at every write; under `Sticky` and `Adaptive` each
 //! member's own past decides them: where attention was, which neighbours are alike. That decision is made on the
@@ -8,8 +9,9 @@
 //! model learns to make it alike (see [`InputMask`]), so that it melts together.
 
 use super::config::{InputMask, LongTermConfig, LongTermForgetting, ModelConfig};
+use super::moves::{self, Moves};
 use super::schedule::{Clock, Event};
-use crate::blocks::{BlocksPlan, BlocksState};
+use crate::blocks::{BlocksPlan, BlocksState, cover};
 use crate::density::Measure;
 use crate::error::Result;
 use crate::forgetting::Forgetting;
@@ -37,7 +39,7 @@ pub(crate) struct Knots {
 impl Knots {
     /// Whether these can be the knots of a member of such a model that has come so far.
     pub(crate) fn fit(&self, config: &ModelConfig, clock: &Clock) -> bool {
-        let written = clock.chunks.checked_mul(config.chunk as u64);
+        let written = clock.chunks.checked_mul(config.chunk as u64).filter(|written| *written <= MOST_TICKS);
         let finite = [&self.mean, &self.variance, &self.table, &self.histogram];
         let finite = finite.iter().all(|values| values.iter().all(|value| value.is_finite()));
         let begun = clock.chunks > 0;
@@ -45,8 +47,8 @@ impl Knots {
         let fits = match policy {
             Some((LongTermForgetting::Signal(Forgetting::Adaptive(_)), capacity)) => {
                 let blocks = written.map(|written| written.min(capacity as u64) as usize);
-                let sum: u64 = self.lengths.iter().map(|length| u64::from(*length)).sum();
-                let whole = Some(sum) == written && self.lengths.iter().all(|length| *length > 0);
+                let covered = written.is_some_and(|written| cover(&self.lengths, written));
+                let whole = covered && self.lengths.iter().all(|length| *length > 0);
                 let statistics = if begun { config.width } else { 0 };
                 whole
                     && Some(self.lengths.len()) == blocks
@@ -62,11 +64,19 @@ impl Knots {
         written.is_some() && finite && fits
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        let Self { lengths, mean, variance, table, histogram } = self;
-        4 * (lengths.len() + mean.len() + variance.len() + table.len() + histogram.len())
+    /// The most bytes that the knots of one member of such a layer take.
+    pub(crate) fn most_bytes(config: &ModelConfig) -> usize {
+        let policy = config.long_term.as_ref().map(|long_term| (&long_term.forgetting, long_term.capacity));
+        match policy {
+            Some((LongTermForgetting::Signal(Forgetting::Adaptive(_)), capacity)) => 4 * (capacity + 2 * config.width),
+            Some((LongTermForgetting::Signal(Forgetting::Sticky { bins, .. }), _)) => 4 * (2 * bins + 1),
+            _ => 0,
+        }
     }
 }
+
+/// The longest life that a state may claim: ticks that f64 still counts one by one.
+const MOST_TICKS: u64 = 1 << 53;
 
 /// The cells of one member's past, in the order of the coefficients (blocks, means) or of the reading grid.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +110,7 @@ enum Policy {
     MeanPooled { rate: usize },
 }
 
-/// One member's Aᵀ, or (A − I)ᵀ, \[N, N\], and Cᵀ \[L, N\]; row-major.
+/// One member's (A − I)ᵀ \[N, N\] and Cᵀ \[L, N\]; row-major.
 #[derive(Debug, Clone, PartialEq)]
 struct Operator {
     past: Vec<f32>,
@@ -168,6 +178,11 @@ impl Writer {
         self.capacity
     }
 
+    /// L and d
+    pub(crate) fn chunk(&self) -> [usize; 2] {
+        [self.chunk, self.width]
+    }
+
     /// Bins of the attention histogram, where one is kept.
     pub(crate) fn bins(&self) -> Option<usize> {
         match &self.policy {
@@ -192,94 +207,109 @@ impl Writer {
         events: &[Event],
         knots: &mut [Knots],
     ) -> Result<Tensor> {
-        let (batch, width, count) = coefficients.dims3()?;
         let masked = match &self.mask {
             Some(mask) => mask.forward(chunk)?,
             None => chunk.clone(),
         };
-        let operators = self.operators(coefficients, &masked, events, knots)?;
-        let (dtype, device) = (coefficients.dtype(), coefficients.device());
-        let tensor = |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(dtype);
-        // A row for each channel of each member: with one operator for all, one product.
-        let columns = masked.transpose(1, 2)?.contiguous()?;
-        let shared = operators.windows(2).all(|pair| pair[0] == pair[1]);
-        let change = match operators.first() {
-            Some(operator) if shared => {
-                let past = tensor(operator.past.clone(), &[count, count])?;
-                let chunk = tensor(operator.chunk.clone(), &[self.chunk, count])?;
-                let past = coefficients.contiguous()?.reshape((batch * width, count))?.matmul(&past)?;
-                let chunk = columns.reshape((batch * width, self.chunk))?.matmul(&chunk)?;
-                (past + chunk)?.reshape((batch, width, count))?
+        match &self.policy {
+            Policy::Blocks(_) | Policy::MeanPooled { .. } => {
+                Ok(moves::apply(coefficients, &masked, self.moves(coefficients, &masked, events, knots)?)?)
             }
-            _ => {
-                let past = operators.iter().flat_map(|operator| operator.past.iter().copied()).collect();
-                let chunk = operators.iter().flat_map(|operator| operator.chunk.iter().copied()).collect();
-                let past = coefficients.contiguous()?.matmul(&tensor(past, &[batch, count, count])?)?;
-                (past + columns.matmul(&tensor(chunk, &[batch, self.chunk, count])?)?)?
+            Policy::Linear(_) | Policy::Sticky(..) => {
+                let operators = self.operators(events, knots);
+                Ok((coefficients + self.change(coefficients, &masked, &operators)?)?)
             }
-        };
-        if self.moves_whole() { Ok(change) } else { Ok((coefficients + change)?) }
+        }
     }
 
-    /// Whether operators hold A rather than A − I.
-    fn moves_whole(&self) -> bool {
-        matches!(self.policy, Policy::Blocks(_) | Policy::MeanPooled { .. })
+    /// Bᵀ·(A − I)ᵀ + XᵀCᵀ \[batch, d, N\], for one operator that all share or one a member.
+    fn change(&self, coefficients: &Tensor, chunk: &Tensor, operators: &[Operator]) -> candle_core::Result<Tensor> {
+        let (batch, width, count) = coefficients.dims3()?;
+        let (dtype, device) = (coefficients.dtype(), coefficients.device());
+        let tensor = |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(dtype);
+        // A row for each channel of each member.
+        let (past, columns) = (coefficients.contiguous()?, chunk.transpose(1, 2)?.contiguous()?);
+        if let [operator] = operators {
+            let past_map = tensor(operator.past.clone(), &[count, count])?;
+            let chunk_map = tensor(operator.chunk.clone(), &[self.chunk, count])?;
+            let past = past.reshape((batch * width, count))?.matmul(&past_map)?;
+            let chunk = columns.reshape((batch * width, self.chunk))?.matmul(&chunk_map)?;
+            return (past + chunk)?.reshape((batch, width, count));
+        }
+        let past_maps = operators.iter().flat_map(|operator| operator.past.iter().copied()).collect();
+        let chunk_maps = operators.iter().flat_map(|operator| operator.chunk.iter().copied()).collect();
+        let past = past.matmul(&tensor(past_maps, &[batch, count, count])?)?;
+        past + columns.matmul(&tensor(chunk_maps, &[batch, self.chunk, count])?)?
     }
 
     /// The past times `scale`, and no chunk.
     fn scaled(&self, scale: f32) -> Operator {
         let count = self.capacity;
         let mut operator = Operator { past: vec![0.0; count * count], chunk: vec![0.0; self.chunk * count] };
-        let diagonal = if self.moves_whole() { scale } else { scale - 1.0 };
-        (0..count).for_each(|i| operator.past[i * count + i] = diagonal);
+        (0..count).for_each(|i| operator.past[i * count + i] = scale - 1.0);
         operator
     }
 
-    fn operators(
+    /// The operators of the members, or the one that all share.
+    fn operators(&self, events: &[Event], knots: &mut [Knots]) -> Vec<Operator> {
+        let linear = matches!(self.policy, Policy::Linear(_));
+        let alike = linear && events.windows(2).all(|pair| pair[0] == pair[1]);
+        let mut latest: Option<(Event, Operator)> = None;
+        let mut operators = Vec::with_capacity(events.len());
+        for (event, knots) in events.iter().zip(knots).take(if alike { 1 } else { events.len() }) {
+            if let Some((known, operator)) = &latest
+                && linear
+                && known == event
+            {
+                operators.push(operator.clone());
+                continue;
+            }
+            let operator = match (&self.policy, event) {
+                (Policy::Linear(plan), Event::Write { chunks }) => self.linear_operator(plan, *chunks),
+                (Policy::Sticky(plan, sticky), Event::Write { chunks }) => {
+                    self.sticky_operator(plan, sticky, *chunks, knots)
+                }
+                (_, Event::Reset) => {
+                    *knots = Knots::default();
+                    self.scaled(0.0)
+                }
+                _ => self.scaled(1.0),
+            };
+            latest = Some((*event, operator.clone()));
+            operators.push(operator);
+        }
+        operators
+    }
+
+    /// The moves of the members.
+    fn moves(
         &self,
         coefficients: &Tensor,
         chunk: &Tensor,
         events: &[Event],
         knots: &mut [Knots],
-    ) -> Result<Vec<Operator>> {
+    ) -> Result<Vec<Moves>> {
         let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F32)?.to_vec3::<f32>();
         let values = match self.policy {
             Policy::Blocks(_) => Some((host(&coefficients.transpose(1, 2)?)?, host(chunk)?)),
             _ => None,
         };
-        let mut latest: Option<(u64, Operator)> = None;
-        let mut operators = Vec::with_capacity(events.len());
-        for (member, (event, knots)) in events.iter().zip(knots).enumerate() {
-            let chunks = match event {
-                Event::Nothing => {
-                    operators.push(self.scaled(1.0));
-                    continue;
-                }
-                Event::Reset => {
-                    *knots = Knots::default();
-                    operators.push(self.scaled(0.0));
-                    continue;
-                }
-                Event::Write { chunks } => *chunks,
-            };
-            operators.push(match (&self.policy, &values) {
-                (Policy::Linear(plan), _) => match &latest {
-                    Some((age, operator)) if *age == chunks => operator.clone(),
-                    _ => {
-                        let operator = self.linear_operator(plan, chunks);
-                        latest = Some((chunks, operator.clone()));
-                        operator
-                    }
-                },
-                (Policy::Sticky(plan, sticky), _) => self.sticky_operator(plan, sticky, chunks, knots),
+        let (count, ticks) = (self.capacity, self.chunk);
+        let moves = events.iter().zip(knots).enumerate().map(|(member, (event, knots))| match event {
+            Event::Nothing => Moves::identity(count, ticks),
+            Event::Reset => {
+                *knots = Knots::default();
+                Moves::nothing(count, ticks)
+            }
+            Event::Write { .. } => match (&self.policy, &values) {
                 (Policy::Blocks(plan), Some((means, rows))) => {
-                    self.blocks_operator(plan, &means[member], &rows[member], knots)
+                    self.merge_blocks(plan, &means[member], &rows[member], knots)
                 }
-                (Policy::Blocks(_), None) => self.scaled(1.0),
-                (Policy::MeanPooled { rate }, _) => self.pooled_operator(*rate),
-            });
-        }
-        Ok(operators)
+                (Policy::MeanPooled { rate }, _) => self.pool(*rate),
+                _ => Moves::identity(count, ticks),
+            },
+        });
+        Ok(moves.collect())
     }
 
     fn linear_operator(&self, plan: &LinearPlan, chunks: u64) -> Operator {
@@ -313,7 +343,7 @@ impl Writer {
     }
 
     /// The blocks after a chunk are means of runs of the blocks and ticks before it.
-    fn blocks_operator(&self, plan: &BlocksPlan, means: &[Vec<f32>], rows: &[Vec<f32>], knots: &mut Knots) -> Operator {
+    fn merge_blocks(&self, plan: &BlocksPlan, means: &[Vec<f32>], rows: &[Vec<f32>], knots: &mut Knots) -> Moves {
         let (count, width) = (self.capacity, self.width);
         let before: Vec<u32> = knots.lengths.iter().copied().chain(std::iter::repeat_n(1, self.chunk)).collect();
         let old = knots.lengths.len();
@@ -340,33 +370,28 @@ impl Writer {
         }
         lengths.truncate(plan.count(written));
 
-        let mut operator = self.scaled(0.0);
+        let mut moves = Moves::nothing(count, self.chunk);
         let mut item = 0;
         for (block, length) in lengths.iter().enumerate() {
             let mut left = *length;
             while left > 0 && item < before.len() {
-                let share = before[item] as f32 / *length as f32;
-                if item < old {
-                    operator.past[item * count + block] = share;
-                } else {
-                    operator.chunk[(item - old) * count + block] = share;
-                }
+                let from = if item < old { item } else { count + item - old };
+                moves.set(from, block, before[item] as f32 / *length as f32);
                 left = left.saturating_sub(before[item]);
                 item += 1;
             }
         }
         knots.lengths = lengths;
-        operator
+        moves
     }
 
-    fn pooled_operator(&self, rate: usize) -> Operator {
+    /// The means move towards the oldest; the chunk's become the newest.
+    fn pool(&self, rate: usize) -> Moves {
         let (count, slots) = (self.capacity, self.chunk / rate);
-        let mut operator = self.scaled(0.0);
-        (slots..count).for_each(|slot| operator.past[slot * count + slot - slots] = 1.0);
-        for tick in 0..self.chunk {
-            operator.chunk[tick * count + count - slots + tick / rate] = 1.0 / rate as f32;
-        }
-        operator
+        let mut moves = Moves::nothing(count, self.chunk);
+        (slots..count).for_each(|slot| moves.set(slot, slot - slots, 1.0));
+        (0..self.chunk).for_each(|tick| moves.set(count + tick, count - slots + tick / rate, 1.0 / rate as f32));
+        moves
     }
 
     /// The cells of a member's past after `chunks` writes. Ages count from the newest tick in the long-term memory.
