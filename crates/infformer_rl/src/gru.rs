@@ -3,8 +3,9 @@
 //! h′ = (1 − z)·n + z·h with r, z = σ(W x + U h + b), n = tanh(W x + b + r·(U h + c)) (Cho et al. 2014, in the order
 //! of the common libraries).
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 use candle_nn::{Init, VarBuilder};
+use num_traits::Float;
 
 /// Recurrent weights and the map from the inputs.
 #[derive(Debug)]
@@ -60,37 +61,18 @@ impl Gru {
     }
 }
 
-/// r, z, n and U h + c of one tick, or of many at once: from W x + b and U h + c \[.., 3h\].
-struct Gates {
-    reset: Tensor,
-    keep: Tensor,
-    new: Tensor,
-    /// The part of U h + c that r lets through.
-    past: Tensor,
-}
-
-impl Gates {
-    fn new(mapped: &Tensor, past: &Tensor) -> Result<Self> {
-        let part = |of: &Tensor, gate: usize| {
-            let hidden = of.dim(D::Minus1)? / 3;
-            of.narrow(D::Minus1, gate * hidden, hidden)?.contiguous()
-        };
-        let reset = candle_nn::ops::sigmoid(&(part(mapped, 0)? + part(past, 0)?)?)?;
-        let keep = candle_nn::ops::sigmoid(&(part(mapped, 1)? + part(past, 1)?)?)?;
-        let past = part(past, 2)?;
-        let new = (part(mapped, 2)? + (&reset * &past)?)?.tanh()?;
-        Ok(Self { reset, keep, new, past })
-    }
-}
-
 /// All hidden states \[T, batch, h\], tick by tick from h = 0.
 fn recur(mapped: &Tensor, recurrent: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (ticks, batch, gates) = mapped.dims3()?;
-    let mut state = Tensor::zeros((batch, gates / 3), mapped.dtype(), mapped.device())?;
+    let hidden = gates / 3;
+    let mut state = Tensor::zeros((batch, hidden), mapped.dtype(), mapped.device())?;
     let mut states = Vec::with_capacity(ticks);
     for tick in 0..ticks {
-        let Gates { keep, new, .. } =
-            Gates::new(&mapped.get(tick)?, &state.matmul(recurrent)?.broadcast_add(bias)?)?;
+        let (now, past) = (mapped.get(tick)?, state.matmul(recurrent)?.broadcast_add(bias)?);
+        let part = |of: &Tensor, gate: usize| of.narrow(1, gate * hidden, hidden);
+        let reset = candle_nn::ops::sigmoid(&(part(&now, 0)? + part(&past, 0)?)?)?;
+        let keep = candle_nn::ops::sigmoid(&(part(&now, 1)? + part(&past, 1)?)?)?;
+        let new = (part(&now, 2)? + (reset * part(&past, 2)?)?)?.tanh()?;
         state = (&new + (keep * (state - &new)?)?)?;
         states.push(state.clone());
     }
@@ -99,6 +81,93 @@ fn recur(mapped: &Tensor, recurrent: &Tensor, bias: &Tensor) -> Result<Tensor> {
 
 /// [`recur`] as one operation with its own gradient, which goes back through the ticks without a graph of them all.
 struct Recurrence;
+
+/// r, z and n of one unit from its parts of W x + b and of U h + c.
+fn gates<T: Float>(now: [T; 3], past: [T; 3]) -> [T; 3] {
+    let sigmoid = |x: T| T::one() / (T::one() + (-x).exp());
+    let reset = sigmoid(now[0] + past[0]);
+    // tanh x = 2σ(2x) − 1, which takes a third of the time.
+    let new = now[2] + reset * past[2];
+    [reset, sigmoid(now[1] + past[1]), sigmoid(new + new) * (T::one() + T::one()) - T::one()]
+}
+
+/// The three parts of unit `unit` in a row \[3h\].
+fn parts<T: Float>(row: &[T], unit: usize) -> [T; 3] {
+    let hidden = row.len() / 3;
+    [row[unit], row[hidden + unit], row[2 * hidden + unit]]
+}
+
+/// The states \[T · batch · h\].
+fn run<T: WithDType + Float>(mapped: &[T], recurrent: &Tensor, bias: &Tensor, batch: usize) -> Result<Vec<T>> {
+    let hidden = recurrent.dim(0)?;
+    let mut states: Vec<T> = Vec::with_capacity(mapped.len() / 3);
+    let mut state = vec![T::zero(); batch * hidden];
+    for now in mapped.chunks_exact(batch * 3 * hidden) {
+        let past = Tensor::from_slice(&state, (batch, hidden), &Device::Cpu)?.matmul(recurrent)?;
+        let past = past.broadcast_add(bias)?.flatten_all()?.to_vec1::<T>()?;
+        let rows = now.chunks_exact(3 * hidden).zip(past.chunks_exact(3 * hidden));
+        for ((now, past), state) in rows.zip(state.chunks_exact_mut(hidden)) {
+            for (unit, state) in state.iter_mut().enumerate() {
+                let [_, keep, new] = gates(parts(now, unit), parts(past, unit));
+                *state = new + keep * (*state - new);
+            }
+        }
+        states.extend_from_slice(&state);
+    }
+    Ok(states)
+}
+
+/// Gradients of W x + b, of Uᵀ and of c.
+///
+/// With g = dL/dh′ and the slopes a of r, z, n before their squashing: a_n = g(1 − z)(1 − n²), a_z = g(h − n)z(1 − z),
+/// a_r = a_n(U h + c)_n r(1 − r); U h + c gets (a_r, a_z, a_n r), and h gets g z and what U sends back.
+fn run_back<T: WithDType + Float>(
+    mapped: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    states: &Tensor,
+    gradient: &Tensor,
+) -> Result<[Tensor; 3]> {
+    let (ticks, batch, hidden) = states.dims3()?;
+    let zero = states.narrow(0, 0, 1)?.zeros_like()?;
+    let before = Tensor::cat(&[&zero, &states.narrow(0, 0, ticks - 1)?], 0)?.reshape((ticks * batch, hidden))?;
+    let past = before.matmul(recurrent)?.broadcast_add(bias)?;
+    let host = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+    let (mut by_mapped, mut by_past) = (host(mapped)?, host(&past)?);
+    let (states, slopes, back) = (host(&before)?, host(gradient)?, recurrent.t()?.contiguous()?);
+    let mut carried = vec![T::zero(); batch * hidden];
+    for tick in (0..ticks).rev() {
+        for member in 0..batch {
+            let row = tick * batch + member;
+            let now = &mut by_mapped[row * 3 * hidden..(row + 1) * 3 * hidden];
+            let past = &mut by_past[row * 3 * hidden..(row + 1) * 3 * hidden];
+            for unit in 0..hidden {
+                let at = member * hidden + unit;
+                let (state, slope) = (states[row * hidden + unit], slopes[row * hidden + unit] + carried[at]);
+                let through = parts(past, unit);
+                let [reset, keep, new] = gates(parts(now, unit), through);
+                let to_new = slope * (T::one() - keep) * (T::one() - new * new);
+                let to_keep = slope * (state - new) * keep * (T::one() - keep);
+                let to_reset = to_new * through[2] * reset * (T::one() - reset);
+                carried[at] = slope * keep;
+                for (gate, (by_now, by_then)) in
+                    [(to_reset, to_reset), (to_keep, to_keep), (to_new, to_new * reset)].into_iter().enumerate()
+                {
+                    (now[gate * hidden + unit], past[gate * hidden + unit]) = (by_now, by_then);
+                }
+            }
+        }
+        let rows = &by_past[tick * batch * 3 * hidden..(tick + 1) * batch * 3 * hidden];
+        let sent = host(&Tensor::from_slice(rows, (batch, 3 * hidden), &Device::Cpu)?.matmul(&back)?)?;
+        carried.iter_mut().zip(sent).for_each(|(carried, sent)| *carried += sent);
+    }
+    let by_past = Tensor::from_vec(by_past, (ticks * batch, 3 * hidden), &Device::Cpu)?;
+    Ok([
+        Tensor::from_vec(by_mapped, mapped.shape(), &Device::Cpu)?,
+        before.t()?.matmul(&by_past)?,
+        by_past.sum(0)?,
+    ])
+}
 
 impl CustomOp3 for Recurrence {
     fn name(&self) -> &'static str {
@@ -114,22 +183,27 @@ impl CustomOp3 for Recurrence {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let tensor = |storage: &CpuStorage, layout: &Layout| {
-            let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("{}: strided", self.name()) };
-            match storage {
-                CpuStorage::F32(values) => Tensor::from_slice(&values[start..end], layout.shape(), &Device::Cpu),
-                CpuStorage::F64(values) => Tensor::from_slice(&values[start..end], layout.shape(), &Device::Cpu),
-                _ => candle_core::bail!("{} takes f32 or f64", self.name()),
+        fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+            match layout.contiguous_offsets() {
+                Some((start, end)) => Ok(&storage.as_slice::<T>()?[start..end]),
+                None => candle_core::bail!("gated-recurrence takes contiguous tensors"),
+            }
+        }
+        fn tensor<T: WithDType>(storage: &CpuStorage, layout: &Layout) -> Result<Tensor> {
+            Tensor::from_slice(slice::<T>(storage, layout)?, layout.shape(), &Device::Cpu)
+        }
+        let (ticks, batch, gates) = mapped_layout.shape().dims3()?;
+        let states = match mapped {
+            CpuStorage::F64(_) => {
+                let (u, c) = (tensor::<f64>(recurrent, recurrent_layout)?, tensor::<f64>(bias, bias_layout)?);
+                CpuStorage::F64(run(slice(mapped, mapped_layout)?, &u, &c, batch)?)
+            }
+            _ => {
+                let (u, c) = (tensor::<f32>(recurrent, recurrent_layout)?, tensor::<f32>(bias, bias_layout)?);
+                CpuStorage::F32(run(slice(mapped, mapped_layout)?, &u, &c, batch)?)
             }
         };
-        let states =
-            recur(&tensor(mapped, mapped_layout)?, &tensor(recurrent, recurrent_layout)?, &tensor(bias, bias_layout)?)?;
-        let values = states.flatten_all()?;
-        let storage = match states.dtype() {
-            DType::F64 => CpuStorage::F64(values.to_vec1()?),
-            _ => CpuStorage::F32(values.to_vec1()?),
-        };
-        Ok((storage, states.shape().clone()))
+        Ok((states, Shape::from((ticks, batch, gates / 3))))
     }
 
     fn bwd(
@@ -140,32 +214,11 @@ impl CustomOp3 for Recurrence {
         states: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (ticks, batch, hidden) = states.dims3()?;
         let [mapped, recurrent, bias, states] = [mapped, recurrent, bias, states].map(Tensor::detach);
-        let zero = states.narrow(0, 0, 1)?.zeros_like()?;
-        let before = Tensor::cat(&[&zero, &states.narrow(0, 0, ticks - 1)?], 0)?.reshape((ticks * batch, hidden))?;
-        let past = before.matmul(&recurrent)?.broadcast_add(&bias)?;
-        let Gates { reset, keep, new, past } = Gates::new(&mapped.reshape((ticks * batch, 3 * hidden))?, &past)?;
-        // What dL/dh′ is multiplied by on its way to r, z and n before their squashing, and to U h + c of n.
-        let to_new = ((1.0 - &keep)? * (1.0 - new.sqr()?)?)?;
-        let to_keep = ((before.clone() - &new)? * (&keep * (1.0 - &keep)?)?)?;
-        let to_reset = ((&to_new * &past)? * (&reset * (1.0 - &reset)?)?)?;
-        let to_past = (&to_new * &reset)?;
-        let slopes = |last: &Tensor| Tensor::stack(&[&to_reset, &to_keep, last], 1)?.reshape((ticks, batch, 3, hidden));
-        let (to_recurrent, keep) = (slopes(&to_past)?, keep.reshape((ticks, batch, hidden))?);
-        let back = recurrent.t()?.contiguous()?;
-        let mut carried = zero.squeeze(0)?;
-        let mut sums = Vec::with_capacity(ticks);
-        for tick in (0..ticks).rev() {
-            let sum = (gradient.get(tick)?.detach() + carried)?;
-            let slope = to_recurrent.get(tick)?.broadcast_mul(&sum.unsqueeze(1)?)?.reshape((batch, 3 * hidden))?;
-            carried = ((&sum * keep.get(tick)?)? + slope.matmul(&back)?)?;
-            sums.push(sum);
-        }
-        sums.reverse();
-        let sums = Tensor::stack(&sums, 0)?.unsqueeze(2)?;
-        let rows = to_recurrent.broadcast_mul(&sums)?.reshape((ticks * batch, 3 * hidden))?;
-        let by_mapped = slopes(&to_new)?.broadcast_mul(&sums)?.reshape((ticks, batch, 3 * hidden))?;
-        Ok((Some(by_mapped), Some(before.t()?.matmul(&rows)?), Some(rows.sum(0)?)))
+        let [by_mapped, by_recurrent, by_bias] = match states.dtype() {
+            DType::F64 => run_back::<f64>(&mapped, &recurrent, &bias, &states, &gradient.detach())?,
+            _ => run_back::<f32>(&mapped, &recurrent, &bias, &states, &gradient.detach())?,
+        };
+        Ok((Some(by_mapped), Some(by_recurrent), Some(by_bias)))
     }
 }

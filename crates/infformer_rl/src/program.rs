@@ -7,8 +7,8 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Settings of glibc's allocator, which other systems ignore: keep what is freed. A graph of large tensors is made and
 /// dropped at every step; fetching its pages from the system each time took half of a training step.
-const KEEP_MEMORY: [(&str, &str); 2] =
-    [("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "4000000000")];
+const KEEP_MEMORY: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_MAX_", "0"), ("MALLOC_TRIM_THRESHOLD_", "16000000000")];
 
 /// The gradient of a long recurrence is walked recursively.
 const STACK: usize = 1 << 30;

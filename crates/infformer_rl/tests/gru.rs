@@ -22,7 +22,9 @@ fn one_operation_and_many_agree() {
     for wanted in [1, 4, 9] {
         let (one, many) = (gru.forward(&x, wanted).unwrap(), gru.forward_by_operations(&x, wanted).unwrap());
         assert_eq!(one.dims(), &[2, wanted, 5]);
-        assert_eq!(one.to_vec3::<f64>().unwrap(), many.to_vec3::<f64>().unwrap());
+        let off = (&one - &many).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+        // States within -1 to 1, a few roundings a tick.
+        assert!(off < 1e-13, "{off:e}");
         // Every state has a weight of its own in the loss.
         let weights: Vec<f64> = (0..one.elem_count()).map(|i| (i as f64 * 1.3).cos()).collect();
         let weights = Tensor::from_vec(weights, one.shape(), &Device::Cpu).unwrap();
