@@ -107,6 +107,11 @@ impl LinearMemory {
         self.chunks += 1;
     }
 
+    /// B of this channel \[N\].
+    pub fn coefficients(&self) -> &[f64] {
+        self.coefficients.as_slice()
+    }
+
     /// The signal at t.
     pub fn evaluate(&self, t: f64) -> f64 {
         evaluate(&self.basis, self.coefficients.as_slice(), t)

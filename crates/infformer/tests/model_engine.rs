@@ -5,7 +5,9 @@ mod models;
 
 use candle_core::{Device, Tensor};
 use infformer::model::{InputMask, ReadingDensity, Wanted};
-use infformer::{AgentStep, Error, LoadedClock, ModelEngine, Query, Runtime, RuntimeConfig, RuntimeMode};
+use infformer::{
+    AgentStep, Error, LoadedClock, ModelEngine, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode,
+};
 use models::{config, observations, policies};
 use std::sync::Arc;
 
@@ -86,6 +88,15 @@ fn agents_come_and_go_and_are_saved() {
     assert_eq!(second.agent.slot(), first.agent.slot());
     engine.load(second.agent, &saved, LoadedClock::Kept).unwrap();
     assert_eq!(live(&mut engine, &mut second, 40..60), expected);
+    // Its ticks go on where they were saved, or where the loader says.
+    engine.load(second.agent, &saved, LoadedClock::Kept).unwrap();
+    second.observations.reset();
+    second.observations.push(38, &row(&x, 0, 40)).unwrap();
+    engine.step(std::slice::from_mut(&mut second)).unwrap();
+    assert_eq!(second.outcome, Err(Error::TickOrder { newest: 39, found: 38 }));
+    engine.load(second.agent, &saved, LoadedClock::NewestAt(0)).unwrap();
+    second.observations.reset();
+    assert_eq!(live(&mut engine, &mut second, 40..60), expected);
     // Without it, and after a reset, it begins anew.
     engine.reset(second.agent).unwrap();
     second.observations.reset();
@@ -103,6 +114,19 @@ fn agents_come_and_go_and_are_saved() {
     assert_eq!(third.outcome, Err(Error::QueryOfModel));
     assert_eq!(engine.save(third.agent).unwrap(), before);
     assert!(matches!(engine.load(third.agent, b"nothing", LoadedClock::Kept), Err(Error::State(_))));
+}
+
+/// Numbers are averaged when a queue is full; of two tokens there is no mean.
+#[test]
+fn a_full_queue_keeps_tokens_whole() {
+    let (_, policy) = policies().swap_remove(0);
+    let model = config(policy, ReadingDensity::Gibbs, InputMask::Everything).init(&Device::Cpu).unwrap();
+    let mut queue = ObservationQueue::new(model.layout().clone(), 2);
+    for (tick, token) in [2.0, 4.0, 1.0].into_iter().enumerate() {
+        queue.push(tick as u64, &[tick as f32, 0.0, token]).unwrap();
+    }
+    let waiting: Vec<(u64, Vec<f32>)> = queue.iter().map(|(tick, values)| (tick, values.to_vec())).collect();
+    assert_eq!(waiting, [(1, vec![0.5, 0.0, 4.0]), (2, vec![2.0, 0.0, 1.0])]);
 }
 
 #[test]

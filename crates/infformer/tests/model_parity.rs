@@ -156,6 +156,14 @@ fn states_are_values() {
         assert!(difference(&after.narrow(0, 1, 1).unwrap(), &fresh) < CLOSE, "{name}");
         let untouched = go(&state, &next);
         assert!(difference(&after.narrow(0, 2, 1).unwrap(), &untouched.narrow(0, 2, 1).unwrap()) < CLOSE, "{name}");
+        // Also where it had become no number.
+        let broken = (next.narrow(0, 1, 1).unwrap() * f64::NAN).unwrap();
+        let broken =
+            Tensor::cat(&[broken.narrow(2, 0, 2).unwrap(), next.narrow(0, 1, 1).unwrap().narrow(2, 2, 1).unwrap()], 2);
+        let (_, broken) =
+            model.forward_segment(&broken.unwrap(), &[], Wanted::All, &model.empty_state(1).unwrap()).unwrap();
+        let healed = go(&broken.reset(&[true]).unwrap(), &next.narrow(0, 1, 1).unwrap());
+        assert_eq!(difference(&healed, &fresh), 0.0, "{name}");
         // Members can be taken out and put in another order.
         let turned = state.select(&[2, 0]).unwrap();
         let rows = Tensor::cat(&[next.narrow(0, 2, 1).unwrap(), next.narrow(0, 0, 1).unwrap()], 0).unwrap();
@@ -176,7 +184,10 @@ fn a_state_that_contradicts_itself_is_refused() {
     let held = format!("held:{}", state.clocks()[0].held);
     let blocks = state.layers()[0].block_lengths(0);
     let lengths = format!("lengths:[{},", blocks[0]);
-    for (good, bad) in [(held, "held:9"), (lengths, "lengths:[0,")] {
+    // A life so long that its ticks are not numbers any more.
+    let chunks = format!("chunks:{}", state.clocks()[0].chunks);
+    assert_eq!(chunks.len(), "chunks:11".len());
+    for (good, bad) in [(held, "held:9"), (lengths, "lengths:[0,"), (chunks, "chunks:99")] {
         let at = bytes.windows(good.len()).position(|window| window == good.as_bytes()).unwrap();
         let mut changed = bytes.clone();
         // The header's length stays: what is longer is filled up with blanks.

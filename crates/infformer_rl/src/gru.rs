@@ -162,11 +162,7 @@ fn run_back<T: WithDType + Float>(
         carried.iter_mut().zip(sent).for_each(|(carried, sent)| *carried += sent);
     }
     let by_past = Tensor::from_vec(by_past, (ticks * batch, 3 * hidden), &Device::Cpu)?;
-    Ok([
-        Tensor::from_vec(by_mapped, mapped.shape(), &Device::Cpu)?,
-        before.t()?.matmul(&by_past)?,
-        by_past.sum(0)?,
-    ])
+    Ok([Tensor::from_vec(by_mapped, mapped.shape(), &Device::Cpu)?, before.t()?.matmul(&by_past)?, by_past.sum(0)?])
 }
 
 impl CustomOp3 for Recurrence {
