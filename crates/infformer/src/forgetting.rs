@@ -75,6 +75,15 @@ impl Default for AdaptiveRule {
     }
 }
 
+impl AdaptiveRule {
+    /// What differs stays, however old it is, within a million observations: the rule for a trained model, which makes
+    /// alike what it does not need. Discounted for its age, as by default, what a model learns to keep melts all the
+    /// same (the benchmark page has the figures).
+    pub fn ageless() -> Self {
+        Self { resolution: 1e6, mix: 0.0, tolerance: 0.1 }
+    }
+}
+
 /// How `Geometric` fits the squeezed past.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

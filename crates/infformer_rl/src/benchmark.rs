@@ -82,15 +82,13 @@ pub fn recall_tasks(times: usize) -> [Task; 2] {
 
 /// The run of one row on a recall task.
 pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
-    // What differs stays, however old it is: no discount for age within a million ticks.
-    let adaptive = AdaptiveRule { resolution: 1e6, mix: 0.0, tolerance: 0.1 };
     let signal = |forgetting, basis| LongTermConfig {
         forgetting,
         capacity: basis,
         input_mask: InputMask::Convolution,
         ..LongTermConfig::default()
     };
-    let ours = signal(LongTermForgetting::Signal(Forgetting::Adaptive(adaptive)), 64);
+    let ours = signal(LongTermForgetting::Signal(Forgetting::Adaptive(AdaptiveRule::ageless())), 64);
     let sizes = |long_term| TransformerConfig {
         width: 64,
         layers: 1,

@@ -107,7 +107,7 @@ impl HeadKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LongTermConfig {
-    /// How the past makes room. `Adaptive`.
+    /// How the past makes room. `Adaptive` with [`AdaptiveRule::ageless`].
     pub forgetting: LongTermForgetting,
     /// N: basis functions, or blocks. 64.
     pub capacity: usize,
@@ -178,7 +178,7 @@ pub struct Regulariser {
 impl Default for LongTermConfig {
     fn default() -> Self {
         Self {
-            forgetting: LongTermForgetting::Signal(Forgetting::Adaptive(AdaptiveRule::default())),
+            forgetting: LongTermForgetting::Signal(Forgetting::Adaptive(AdaptiveRule::ageless())),
             capacity: 64,
             density: ReadingDensity::default(),
             measure: Measure::default(),
