@@ -35,21 +35,17 @@ impl Gru {
 
     /// x \[batch, T, in\] from h = 0 → the hidden states of the last `wanted` ticks \[batch, wanted, h\].
     pub fn forward(&self, x: &Tensor, wanted: usize) -> Result<Tensor> {
+        if !x.device().is_cpu() {
+            return self.forward_by_operations(x, wanted);
+        }
         let (mapped, recurrent) = self.prepare(x)?;
-        let states = match x.device() {
-            Device::Cpu => mapped.apply_op3(&recurrent, &self.recurrent_bias, Recurrence)?,
-            _ => recur(&mapped, &recurrent, &self.recurrent_bias)?,
-        };
-        let first = states.dim(0)?.saturating_sub(wanted);
-        states.narrow(0, first, states.dim(0)? - first)?.transpose(0, 1)?.contiguous()
+        newest(&mapped.apply_op3(&recurrent, &self.recurrent_bias, Recurrence)?, wanted)
     }
 
     /// The same, every operation of every tick recorded by the tensor library: slow and obvious.
     pub fn forward_by_operations(&self, x: &Tensor, wanted: usize) -> Result<Tensor> {
         let (mapped, recurrent) = self.prepare(x)?;
-        let states = recur(&mapped, &recurrent, &self.recurrent_bias)?;
-        let first = states.dim(0)?.saturating_sub(wanted);
-        states.narrow(0, first, states.dim(0)? - first)?.transpose(0, 1)?.contiguous()
+        newest(&recur(&mapped, &recurrent, &self.recurrent_bias)?, wanted)
     }
 
     /// W x + b of all ticks \[T, batch, 3h\], and Uᵀ \[h, 3h\].
@@ -59,6 +55,12 @@ impl Gru {
         let mapped = x.matmul(&self.input.t()?)?.broadcast_add(&self.input_bias)?;
         Ok((mapped.reshape((ticks, batch, 3 * self.hidden))?, self.recurrent.t()?.contiguous()?))
     }
+}
+
+/// The last `wanted` of states \[T, batch, h\] → \[batch, wanted, h\].
+fn newest(states: &Tensor, wanted: usize) -> Result<Tensor> {
+    let first = states.dim(0)?.saturating_sub(wanted);
+    states.narrow(0, first, states.dim(0)? - first)?.transpose(0, 1)?.contiguous()
 }
 
 /// All hidden states \[T, batch, h\], tick by tick from h = 0.

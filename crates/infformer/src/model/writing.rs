@@ -289,12 +289,12 @@ impl Writer {
         events: &[Event],
         knots: &mut [Knots],
     ) -> Result<Vec<Moves>> {
-        let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F32)?.to_vec3::<f32>();
+        let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let values = match self.policy {
-            Policy::Blocks(_) => Some((host(&coefficients.transpose(1, 2)?)?, host(chunk)?)),
+            Policy::Blocks(_) => Some((host(coefficients)?, host(chunk)?)),
             _ => None,
         };
-        let (count, ticks) = (self.capacity, self.chunk);
+        let (count, ticks, width) = (self.capacity, self.chunk, self.width);
         let moves = events.iter().zip(knots).enumerate().map(|(member, (event, knots))| match event {
             Event::Nothing => Moves::identity(count, ticks),
             Event::Reset => {
@@ -302,8 +302,9 @@ impl Writer {
                 Moves::nothing(count, ticks)
             }
             Event::Write { .. } => match (&self.policy, &values) {
-                (Policy::Blocks(plan), Some((means, rows))) => {
-                    self.merge_blocks(plan, &means[member], &rows[member], knots)
+                (Policy::Blocks(plan), Some((coefficients, chunk))) => {
+                    let coefficients = &coefficients[member * width * count..(member + 1) * width * count];
+                    self.merge_blocks(plan, coefficients, &chunk[member * ticks * width..][..ticks * width], knots)
                 }
                 (Policy::MeanPooled { rate }, _) => self.pool(*rate),
                 _ => Moves::identity(count, ticks),
@@ -342,16 +343,16 @@ impl Writer {
         operator
     }
 
-    /// The blocks after a chunk are means of runs of the blocks and ticks before it.
-    fn merge_blocks(&self, plan: &BlocksPlan, means: &[Vec<f32>], rows: &[Vec<f32>], knots: &mut Knots) -> Moves {
+    /// The blocks of a member, Bᵀ \[d, N\], after `chunk` \[L, d\] are means of runs of the blocks and ticks before.
+    fn merge_blocks(&self, plan: &BlocksPlan, coefficients: &[f32], chunk: &[f32], knots: &mut Knots) -> Moves {
         let (count, width) = (self.capacity, self.width);
         let before: Vec<u32> = knots.lengths.iter().copied().chain(std::iter::repeat_n(1, self.chunk)).collect();
         let old = knots.lengths.len();
         let mut written: u64 = knots.lengths.iter().map(|length| u64::from(*length)).sum();
         // Blocks carry an interval in their last column; here every tick is one.
         let mut state_means = vec![0.0; (count + 1) * (width + 1)];
-        for (to, from) in state_means.chunks_exact_mut(width + 1).zip(means) {
-            to[..width].copy_from_slice(from);
+        for (channel, row) in coefficients.chunks_exact(count).enumerate() {
+            (0..old).for_each(|block| state_means[block * (width + 1) + channel] = row[block]);
         }
         let mut lengths = knots.lengths.clone();
         lengths.resize(count + 1, 0);
@@ -362,7 +363,7 @@ impl Writer {
         knots.mean.resize(width, 0.0);
         knots.variance.resize(width, 0.0);
         let mut padded = vec![0.0; width + 1];
-        for row in rows {
+        for row in chunk.chunks_exact(width) {
             observe(Statistics { mean: &mut knots.mean, variance: &mut knots.variance }, written, row);
             padded[..width].copy_from_slice(row);
             plan.push(&mut state, written, &padded, &precision, &knots.variance);
