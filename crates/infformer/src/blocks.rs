@@ -85,8 +85,17 @@ impl BlocksPlan {
     }
 
     /// Pushes one `row` \[d + 1\] (channels, then interval) after `written` earlier ones. `precision` \[d\] holds
-    /// 1/scale², `variance` \[d\] the channels' running variance.
-    pub(crate) fn push(&self, state: &mut BlocksState, written: u64, row: &[f32], precision: &[f32], variance: &[f32]) {
+    /// 1/scale², `variance` \[d\] the channels' running variance. Gives the older block of the pair that the last group
+    /// merged, if it was full.
+    pub(crate) fn push(
+        &self,
+        state: &mut BlocksState,
+        written: u64,
+        row: &[f32],
+        precision: &[f32],
+        variance: &[f32],
+    ) -> Option<usize> {
+        let mut merged = None;
         let stride = self.capacity + 1;
         let count = self.count(written);
         for (group, channels) in self.groups.iter().enumerate() {
@@ -110,8 +119,10 @@ impl BlocksPlan {
                 let mean_variance = scaled.sum::<f32>() / channels.len() as f32;
                 let pair = self.cheapest(blocks.lengths, blocks.losses, mean_variance);
                 blocks.merge(pair);
+                merged = Some(pair);
             }
         }
+        merged
     }
 
     /// Computes the losses of the first group's `count` blocks from their means.

@@ -158,7 +158,8 @@ impl Slow<'_> {
                     let psi = reference::expectation(&basis, centre, spread.max(variance_floor));
                     (0..config.width).map(|i| psi.iter().zip(&coefficients).map(|(p, b)| p * b[i]).sum()).collect()
                 }
-                _ => {
+                ReadingDensity::Gaussian => panic!("not written down slowly"),
+                ReadingDensity::Gibbs => {
                     let mut age = lengths.iter().sum::<f64>();
                     let weight = |(score, length): (&f64, &f64)| {
                         let older = long_term.measure.coordinate(age);
@@ -198,10 +199,12 @@ impl Slow<'_> {
         let bins = Basis::new(&BasisKind::Bins, capacity).unwrap();
         match &long_term.forgetting {
             LongTermForgetting::MeanPooled { rate } => {
-                let means = past.chunks_exact(*rate).map(|run| mean(&vec![1.0; *rate], run, config.width));
-                let means: Vec<Vector> = means.collect();
-                let kept = &means[means.len().saturating_sub(capacity)..];
-                (kept.to_vec(), vec![*rate as f64; kept.len()], bins)
+                // The newest may not be full yet.
+                let mean = |run: &[Vector]| (mean(&vec![1.0; run.len()], run, config.width), run.len() as f64);
+                let (mut means, mut lengths): (Vec<Vector>, Vector) = past.chunks(*rate).map(mean).unzip();
+                let dropped = means.len().saturating_sub(capacity);
+                (means.drain(..dropped), lengths.drain(..dropped));
+                (means, lengths, bins)
             }
             LongTermForgetting::Signal(Forgetting::Adaptive(rule)) => {
                 assert_eq!(rule.mix, 0.0, "the running variance is not followed here");
@@ -244,6 +247,7 @@ fn the_fast_model_is_the_slow_one() {
     for (policy, density) in [
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Gibbs),
         (LongTermForgetting::MeanPooled { rate: 2 }, ReadingDensity::Gibbs),
+        (LongTermForgetting::MeanPooled { rate: 12 }, ReadingDensity::Gibbs),
         (signal(cosine), affine),
         (signal(paper), affine),
     ] {
@@ -256,7 +260,7 @@ fn the_fast_model_is_the_slow_one() {
                 var.set(&candle_core::Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
             }
         }
-        let x = observations(1, 60, 4);
+        let x = observations(1, 110, 4);
         let (outputs, _) = model.forward_segment(&x, &[], Wanted::All, &model.empty_state(1).unwrap()).unwrap();
         let slow = Slow(&model).run(&x.to_vec3::<f32>().unwrap()[0]);
         for (number, head) in outputs.heads.iter().enumerate() {

@@ -31,7 +31,7 @@ pub enum Memory {
     Window,
     /// A gated recurrent unit of the same number of parameters.
     Gru,
-    /// A mean-pooled memory of the same bytes, as long as the training distance.
+    /// A mean-pooled memory of as many coefficients, as long as the training distance.
     MeanPooled,
     /// Ours with the paper's geometric forgetting.
     Geometric,
@@ -98,7 +98,7 @@ pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u
         chunk: WINDOW,
         long_term,
     };
-    let learner = learner(task, memory, sizes, ours, (times * WINDOW / 64).clamp(1, WINDOW))?;
+    let learner = learner(task, memory, sizes, ours, times * WINDOW)?;
     Ok(TrainingConfig {
         task: task.clone(),
         learner,
@@ -133,7 +133,7 @@ pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Resu
         long_term,
     };
     Ok(TrainingConfig {
-        learner: learner(&task, memory, sizes, ours, (length / 64).next_power_of_two().min(32))?,
+        learner: learner(&task, memory, sizes, ours, length)?,
         task,
         optimiser: OptimiserConfig { learning_rate: 3e-3, decay_until: Some(steps), ..OptimiserConfig::default() },
         seed,
@@ -152,8 +152,10 @@ fn learner(
     memory: Memory,
     sizes: impl Fn(Option<LongTermConfig>) -> TransformerConfig,
     ours: LongTermConfig,
-    rate: usize,
+    ticks: usize,
 ) -> Result<LearnerConfig> {
+    // So long that N means reach over all ticks; a power of two, as L is.
+    let rate = ticks.div_ceil(ours.capacity).next_power_of_two();
     let basis = BasisKind::GaussianRbf { widths: vec![0.01, 0.05] };
     let geometric = Forgetting::Geometric { tau: 0.75, basis, projection: Projection::default() };
     let long_term = match memory {

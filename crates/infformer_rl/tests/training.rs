@@ -159,11 +159,44 @@ fn the_program_trains_and_says_what_is_wrong() {
     std::fs::remove_dir_all(path).unwrap();
 }
 
+/// Ctrl-C ends the program after the step under way, and the same command goes on.
+#[cfg(unix)]
+#[test]
+fn the_program_can_be_interrupted() {
+    let path = folder("interrupted");
+    std::fs::create_dir_all(&path).unwrap();
+    let (file, out) = (path.join("run.ron"), path.join("out"));
+    let config =
+        TrainingConfig { evaluate_every: 5, evaluation_sequences: 32, stop_at: None, ..small(Memory::Ours, 1_000_000) };
+    std::fs::write(&file, ron::to_string(&config).unwrap()).unwrap();
+    let interrupted = || {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        program.arg(&file).arg("--output").arg(&out).stdout(std::process::Stdio::piped());
+        let program = program.spawn().unwrap();
+        let records = || log::read(&out.join("metrics.jsonl")).unwrap().len();
+        let before = records();
+        while records() == before {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let id = program.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let done = program.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && said.contains("stopped at step"), "{done:?}");
+        records()
+    };
+    let first = interrupted();
+    assert!(interrupted() > first);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
 /// The runs that the documentation names are valid.
 #[test]
 fn the_runs_of_the_folder_are_valid() {
     let runs = std::fs::read_dir(format!("{}/runs", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let texts: Vec<String> = runs.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
-    assert_eq!(texts.len(), 4);
-    texts.iter().for_each(|text| drop(TrainingConfig::from_ron(text).unwrap()));
+    assert_eq!(texts.len(), 5);
+    let runs: Vec<TrainingConfig> = texts.iter().map(|text| TrainingConfig::from_ron(text).unwrap()).collect();
+    // The file and the table's row are the same run.
+    assert!(runs.contains(&sorting_run(1_000, Memory::Ours, 2_000, 0).unwrap()));
 }

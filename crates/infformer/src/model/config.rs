@@ -128,10 +128,12 @@ pub struct LongTermConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum LongTermForgetting {
-    /// One of the policies of this crate.
+    /// One of the policies of this crate. Under `Adaptive` and `Sticky` what is remembered decides how: which
+    /// neighbours merge, where the past is sampled. That decision is a constant to the gradient; values carry
+    /// gradients, knots do not. A block's mean passes its gradient on to the ticks that it is the mean of, in proportion.
     Signal(Forgetting),
     /// The memory of the compressive transformer (Rae et al. 2020), for comparison: means of `rate` ticks, first in,
-    /// first out. L is a multiple of the rate.
+    /// first out. The rate divides L or is a multiple of it; then the newest mean grows over several chunks.
     MeanPooled {
         /// Ticks a mean.
         rate: usize,
@@ -352,8 +354,8 @@ impl ModelConfig {
         match &long_term.forgetting {
             LongTermForgetting::Signal(forgetting) => forgetting.validate()?,
             LongTermForgetting::MeanPooled { rate } => {
-                let divides = *rate > 0 && self.chunk.is_multiple_of(*rate);
-                check("long_term.forgetting.rate", *rate, divides, "a divisor of `chunk`")?;
+                let fits = *rate > 0 && (self.chunk.is_multiple_of(*rate) || rate.is_multiple_of(self.chunk));
+                check("long_term.forgetting.rate", *rate, fits, "a divisor or a multiple of `chunk`")?;
                 let slots = self.chunk / rate;
                 check(
                     "long_term.capacity",

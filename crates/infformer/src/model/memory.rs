@@ -19,7 +19,7 @@ impl LayerMemory<'_> {
     /// Writes `chunk` \[batch, L, d\]. The past is cut from the graph first: only this chunk learns from readings.
     pub fn write(&mut self, chunk: &Tensor) -> Result<()> {
         let (batch, ticks, width) = chunk.dims3()?;
-        let [expected_ticks, expected_width] = self.attention.writer.chunk();
+        let [expected_ticks, expected_width] = self.attention.writer.chunk_shape();
         for (what, expected, found) in [
             ("the batch", self.knots.len(), batch),
             ("the ticks of a chunk", expected_ticks, ticks),

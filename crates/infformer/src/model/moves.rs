@@ -4,16 +4,16 @@
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 
 /// Where one item goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Move {
+#[derive(Debug, Clone, Copy)]
+struct Move {
     /// The coefficient.
-    pub(crate) to: u32,
+    to: u32,
     /// Its part in that coefficient's new value; 0 for what is dropped.
-    pub(crate) share: f32,
+    share: f32,
 }
 
 /// One member's write: a move for each of the N coefficients, then for each of the L ticks of the chunk.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Moves(Vec<Move>);
 
 impl Moves {

@@ -111,7 +111,7 @@ enum Policy {
 }
 
 /// One member's (A − I)ᵀ \[N, N\] and Cᵀ \[L, N\]; row-major.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Operator {
     past: Vec<f32>,
     chunk: Vec<f32>,
@@ -178,8 +178,8 @@ impl Writer {
         self.capacity
     }
 
-    /// L and d
-    pub(crate) fn chunk(&self) -> [usize; 2] {
+    /// L and d: what one member writes at once.
+    pub(crate) fn chunk_shape(&self) -> [usize; 2] {
         [self.chunk, self.width]
     }
 
@@ -211,15 +211,15 @@ impl Writer {
             Some(mask) => mask.forward(chunk)?,
             None => chunk.clone(),
         };
-        match &self.policy {
-            Policy::Blocks(_) | Policy::MeanPooled { .. } => {
-                Ok(moves::apply(coefficients, &masked, self.moves(coefficients, &masked, events, knots)?)?)
-            }
+        let moves = match &self.policy {
             Policy::Linear(_) | Policy::Sticky(..) => {
                 let operators = self.operators(events, knots);
-                Ok((coefficients + self.change(coefficients, &masked, &operators)?)?)
+                return Ok((coefficients + self.change(coefficients, &masked, &operators)?)?);
             }
-        }
+            Policy::Blocks(plan) => self.block_moves(plan, coefficients, &masked, events, knots)?,
+            Policy::MeanPooled { rate } => self.moves(events, knots, |_, _, chunks| self.pool(*rate, chunks)),
+        };
+        Ok(moves::apply(coefficients, &masked, moves)?)
     }
 
     /// Bᵀ·(A − I)ᵀ + XᵀCᵀ \[batch, d, N\], for one operator that all share or one a member.
@@ -258,7 +258,6 @@ impl Writer {
         let mut operators = Vec::with_capacity(events.len());
         for (event, knots) in events.iter().zip(knots).take(if alike { 1 } else { events.len() }) {
             if let Some((known, operator)) = &latest
-                && linear
                 && known == event
             {
                 operators.push(operator.clone());
@@ -275,42 +274,49 @@ impl Writer {
                 }
                 _ => self.scaled(1.0),
             };
-            latest = Some((*event, operator.clone()));
+            if linear {
+                latest = Some((*event, operator.clone()));
+            }
             operators.push(operator);
         }
         operators
     }
 
-    /// The moves of the members.
+    /// The moves of the members; `write` gives those of one that writes, from its number, its knots and its earlier
+    /// writes.
     fn moves(
         &self,
+        events: &[Event],
+        knots: &mut [Knots],
+        mut write: impl FnMut(usize, &mut Knots, u64) -> Moves,
+    ) -> Vec<Moves> {
+        let of_member = |(member, (event, knots)): (usize, (&Event, &mut Knots))| match event {
+            Event::Nothing => Moves::identity(self.capacity, self.chunk),
+            Event::Reset => {
+                *knots = Knots::default();
+                Moves::nothing(self.capacity, self.chunk)
+            }
+            Event::Write { chunks } => write(member, knots, *chunks),
+        };
+        events.iter().zip(knots).enumerate().map(of_member).collect()
+    }
+
+    /// The moves of members whose own past decides which blocks merge.
+    fn block_moves(
+        &self,
+        plan: &BlocksPlan,
         coefficients: &Tensor,
         chunk: &Tensor,
         events: &[Event],
         knots: &mut [Knots],
     ) -> Result<Vec<Moves>> {
         let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
-        let values = match self.policy {
-            Policy::Blocks(_) => Some((host(coefficients)?, host(chunk)?)),
-            _ => None,
-        };
-        let (count, ticks, width) = (self.capacity, self.chunk, self.width);
-        let moves = events.iter().zip(knots).enumerate().map(|(member, (event, knots))| match event {
-            Event::Nothing => Moves::identity(count, ticks),
-            Event::Reset => {
-                *knots = Knots::default();
-                Moves::nothing(count, ticks)
-            }
-            Event::Write { .. } => match (&self.policy, &values) {
-                (Policy::Blocks(plan), Some((coefficients, chunk))) => {
-                    let coefficients = &coefficients[member * width * count..(member + 1) * width * count];
-                    self.merge_blocks(plan, coefficients, &chunk[member * ticks * width..][..ticks * width], knots)
-                }
-                (Policy::MeanPooled { rate }, _) => self.pool(*rate),
-                _ => Moves::identity(count, ticks),
-            },
-        });
-        Ok(moves.collect())
+        let (coefficients, chunk) = (host(coefficients)?, host(chunk)?);
+        let (state, ticks) = (self.width * self.capacity, self.width * self.chunk);
+        Ok(self.moves(events, knots, |member, knots, _| {
+            let coefficients = &coefficients[member * state..(member + 1) * state];
+            self.merge_blocks(plan, coefficients, &chunk[member * ticks..(member + 1) * ticks], knots)
+        }))
     }
 
     fn linear_operator(&self, plan: &LinearPlan, chunks: u64) -> Operator {
@@ -346,18 +352,18 @@ impl Writer {
     /// The blocks of a member, Bᵀ \[d, N\], after `chunk` \[L, d\] are means of runs of the blocks and ticks before.
     fn merge_blocks(&self, plan: &BlocksPlan, coefficients: &[f32], chunk: &[f32], knots: &mut Knots) -> Moves {
         let (count, width) = (self.capacity, self.width);
-        let before: Vec<u32> = knots.lengths.iter().copied().chain(std::iter::repeat_n(1, self.chunk)).collect();
-        let old = knots.lengths.len();
+        let mut items: Vec<(usize, f64)> =
+            knots.lengths.iter().enumerate().map(|(block, length)| (block, f64::from(*length))).collect();
+        let old = items.len();
         let mut written: u64 = knots.lengths.iter().map(|length| u64::from(*length)).sum();
         // Blocks carry an interval in their last column; here every tick is one.
         let mut state_means = vec![0.0; (count + 1) * (width + 1)];
         for (channel, row) in coefficients.chunks_exact(count).enumerate() {
             (0..old).for_each(|block| state_means[block * (width + 1) + channel] = row[block]);
         }
-        let mut lengths = knots.lengths.clone();
-        lengths.resize(count + 1, 0);
+        knots.lengths.resize(count + 1, 0);
         let mut losses = vec![0.0; count + 1];
-        let mut state = BlocksState { means: &mut state_means, lengths: &mut lengths, losses: &mut losses };
+        let mut state = BlocksState { means: &mut state_means, lengths: &mut knots.lengths, losses: &mut losses };
         let precision = vec![1.0; width];
         plan.refresh_losses(&mut state, old, &precision);
         knots.mean.resize(width, 0.0);
@@ -366,32 +372,39 @@ impl Writer {
         for row in chunk.chunks_exact(width) {
             observe(Statistics { mean: &mut knots.mean, variance: &mut knots.variance }, written, row);
             padded[..width].copy_from_slice(row);
-            plan.push(&mut state, written, &padded, &precision, &knots.variance);
+            items.push((plan.count(written), 1.0));
+            if let Some(older) = plan.push(&mut state, written, &padded, &precision, &knots.variance) {
+                items.iter_mut().for_each(|(block, _)| *block -= usize::from(*block > older));
+            }
             written += 1;
         }
-        lengths.truncate(plan.count(written));
+        knots.lengths.truncate(plan.count(written));
 
+        let mut lengths = vec![0.0; count];
+        items.iter().for_each(|(block, length)| lengths[*block] += length);
         let mut moves = Moves::nothing(count, self.chunk);
-        let mut item = 0;
-        for (block, length) in lengths.iter().enumerate() {
-            let mut left = *length;
-            while left > 0 && item < before.len() {
-                let from = if item < old { item } else { count + item - old };
-                moves.set(from, block, before[item] as f32 / *length as f32);
-                left = left.saturating_sub(before[item]);
-                item += 1;
-            }
+        for (item, (block, length)) in items.into_iter().enumerate() {
+            let from = if item < old { item } else { count + item - old };
+            moves.set(from, block, (length / lengths[block]) as f32);
         }
-        knots.lengths = lengths;
         moves
     }
 
-    /// The means move towards the oldest; the chunk's become the newest.
-    fn pool(&self, rate: usize) -> Moves {
-        let (count, slots) = (self.capacity, self.chunk / rate);
-        let mut moves = Moves::nothing(count, self.chunk);
-        (slots..count).for_each(|slot| moves.set(slot, slot - slots, 1.0));
-        (0..self.chunk).for_each(|tick| moves.set(count + tick, count - slots + tick / rate, 1.0 / rate as f32));
+    /// The means move towards the oldest; the chunk's become the newest, or join it while it is not full.
+    fn pool(&self, rate: usize, chunks: u64) -> Moves {
+        let (count, ticks) = (self.capacity, self.chunk);
+        let mut moves = Moves::nothing(count, ticks);
+        let joined = newest_mean(rate, ticks, chunks);
+        if joined > 0 {
+            (0..count - 1).for_each(|slot| moves.set(slot, slot, 1.0));
+            moves.set(count - 1, count - 1, joined as f32 / (joined + ticks) as f32);
+            (0..ticks).for_each(|tick| moves.set(count + tick, count - 1, 1.0 / (joined + ticks) as f32));
+        } else {
+            let slots = (ticks / rate).max(1);
+            (slots..count).for_each(|slot| moves.set(slot, slot - slots, 1.0));
+            let share = 1.0 / rate.min(ticks) as f32;
+            (0..ticks).for_each(|tick| moves.set(count + tick, count - slots + tick / rate, share));
+        }
         moves
     }
 
@@ -412,8 +425,12 @@ impl Writer {
             }
             Policy::Blocks(_) => self.moving_cells(&knots.lengths, 0),
             Policy::MeanPooled { rate } => {
-                let filled = (chunks as usize).saturating_mul(self.chunk / rate).min(self.capacity);
-                self.moving_cells(&vec![*rate as u32; filled], self.capacity - filled)
+                let open = newest_mean(*rate, self.chunk, chunks) as u32;
+                let full = (written / *rate as u64).min((self.capacity - usize::from(open > 0)) as u64) as usize;
+                let mut lengths = vec![*rate as u32; full];
+                lengths.extend((open > 0).then_some(open));
+                let first = self.capacity - lengths.len();
+                self.moving_cells(&lengths, first)
             }
         }
     }
@@ -439,6 +456,12 @@ impl Writer {
         }
         table
     }
+}
+
+/// Ticks in the newest mean of `rate` ticks after `chunks` chunks of `ticks`, while it is not full; else 0.
+fn newest_mean(rate: usize, ticks: usize, chunks: u64) -> usize {
+    let chunks_a_mean = (rate / ticks).max(1) as u64;
+    (chunks % chunks_a_mean) as usize * ticks
 }
 
 impl CellTable {

@@ -28,6 +28,7 @@ pub fn policies() -> Vec<(&'static str, LongTermForgetting)> {
             signal(Forgetting::Sticky { tau: 0.75, basis: rbf, fit, bins: 16, placement: Placement::Interpolated }),
         ),
         ("mean pooled", LongTermForgetting::MeanPooled { rate: 2 }),
+        ("mean pooled over chunks", LongTermForgetting::MeanPooled { rate: 12 }),
     ]
 }
 
