@@ -24,6 +24,11 @@ pub(crate) fn is_storable(value: f32) -> bool {
     value.abs() <= LARGEST_VALUE
 }
 
+/// Whether a value is one of the tokens 0 to `vocabulary` − 1.
+pub(crate) fn is_token(value: f32, vocabulary: usize) -> bool {
+    value.fract() == 0.0 && value >= 0.0 && (value as usize) < vocabulary
+}
+
 /// One number of an observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,14 +67,14 @@ pub struct ChannelLayout {
     names: Vec<String>,
     units: Vec<String>,
     scales: Vec<Scale>,
-    labels: Vec<bool>,
+    vocabularies: Vec<Option<usize>>,
 }
 
 impl ChannelLayout {
     /// Lays the groups out one after the other. Errors: no channel, an empty or repeated name, a scale out
     /// of 1e-9 to 1e9.
     pub fn new(groups: &[ChannelGroup]) -> Result<Self> {
-        let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![], labels: vec![] };
+        let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![], vocabularies: vec![] };
         let refuse = |field: String, value: String, allowed: &str| {
             Err(Error::Configuration { field, value, allowed: allowed.into() })
         };
@@ -103,19 +108,20 @@ impl ChannelLayout {
         if layout.names.is_empty() {
             return refuse("groups".into(), "[]".into(), "at least one group with one channel");
         }
-        layout.labels = vec![false; layout.names.len()];
+        layout.vocabularies = vec![None; layout.names.len()];
         Ok(layout)
     }
 
-    /// The same layout, with the channels at `places` holding labels: numbers whose mean means nothing.
-    pub(crate) fn with_labels(mut self, places: &[usize]) -> Self {
-        self.labels.iter_mut().enumerate().for_each(|(channel, label)| *label = places.contains(&channel));
+    /// The same layout, with tokens in some channels: `vocabularies`, one a channel, says how many there are.
+    pub(crate) fn with_tokens(mut self, vocabularies: Vec<Option<usize>>) -> Self {
+        self.vocabularies = vocabularies;
         self
     }
 
-    /// Whether each channel holds labels (a model's tokens), of which two are never averaged.
-    pub fn labels(&self) -> &[bool] {
-        &self.labels
+    /// For each channel how many tokens it knows, 0 the first; `None` where it holds numbers. Two tokens are never
+    /// averaged.
+    pub fn vocabularies(&self) -> &[Option<usize>] {
+        &self.vocabularies
     }
 
     /// Number of channels d: the width of one observation.
@@ -158,17 +164,23 @@ impl ChannelLayout {
         Error::UnknownChannel { name: name.into(), known: self.names.join(", ") }
     }
 
-    /// Checks that `values` has one finite number a channel.
+    /// Checks that `values` has one finite number a channel, and a token that is known where there are tokens.
     pub fn check(&self, what: &'static str, values: &[f32]) -> Result<()> {
         if values.len() != self.width() {
             return Err(Error::Width { what, expected: self.width(), found: values.len() });
         }
-        match values.iter().position(|value| !is_storable(*value)) {
-            None => Ok(()),
-            Some(at) => {
-                let value = values[at].to_string();
-                Err(Error::NotFinite { what, channel: self.names[at].clone(), value })
+        if let Some(at) = values.iter().position(|value| !is_storable(*value)) {
+            let value = values[at].to_string();
+            return Err(Error::NotFinite { what, channel: self.names[at].clone(), value });
+        }
+        for (at, (value, vocabulary)) in values.iter().zip(&self.vocabularies).enumerate() {
+            if let Some(vocabulary) = *vocabulary
+                && !is_token(*value, vocabulary)
+            {
+                let (input, found) = (self.names[at].clone(), value.to_string());
+                return Err(Error::Token { input, vocabulary, found });
             }
         }
+        Ok(())
     }
 }

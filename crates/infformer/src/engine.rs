@@ -248,8 +248,10 @@ impl Engine {
             return Err(Error::Repeated { agent: step.agent.to_string() });
         }
         if **step.observations.layout() != *self.layout {
-            let found = step.observations.layout().width();
-            return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
+            return Err(Error::Layout {
+                expected: self.layout.names().join(", "),
+                found: step.observations.layout().names().join(", "),
+            });
         }
         let counters = &self.arena.counters[slot];
         if let Some((found, _)) = step.observations.get(0)

@@ -81,6 +81,17 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// A queue of other channels, scales or tokens than the memory has.
+    #[error(
+        "the observation queue holds other channels ({found}), or other units, scales or tokens of them, than the \
+         memory ({expected}): take it from the runtime or from the memory's layout"
+    )]
+    Layout {
+        /// The memory's channels.
+        expected: String,
+        /// The queue's.
+        found: String,
+    },
     /// A tensor of another size than the model or its state needs.
     #[error("{what}: {expected} expected, {found} found")]
     Shape {

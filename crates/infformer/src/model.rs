@@ -24,8 +24,8 @@
 //! ```
 //!
 //! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
-//! and reset at which tick), `layer` with `window` (short-term attention), `writing` and `reading` (long-term memory),
-//! `state`.
+//! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `moves`, and `reading`
+//! (long-term memory), `state`.
 
 pub mod config;
 pub mod parameters;
@@ -153,11 +153,6 @@ impl Model {
         self.dtype
     }
 
-    /// Checks the tokens of one observation \[channels\]. Errors: a token outside its vocabulary.
-    pub(crate) fn check_tokens(&self, values: &[f32]) -> Result<()> {
-        self.encoder.check(values)
-    }
-
     /// The weights by name.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -189,8 +184,8 @@ impl Model {
     /// weights, to `x`'s history in `state` unless it was detached, and through memory writes as
     /// [`LongTermConfig::gradient_writes`] says. Outputs are those of `wanted`, heads \[batch, wanted, size\].
     ///
-    /// Errors: shapes that do not fit the configuration or the state, a token outside its vocabulary, a reset outside
-    /// the segment.
+    /// Errors: shapes that do not fit the configuration or the state, values that are not finite, a token outside its
+    /// vocabulary, a reset outside the segment.
     pub fn forward_segment(
         &self,
         x: &Tensor,
@@ -200,8 +195,16 @@ impl Model {
     ) -> Result<(Outputs, ModelState)> {
         let (batch, ticks, channels) = x.dims3()?;
         state.check_batch(batch)?;
+        if batch == 0 {
+            return Err(Error::Shape { what: "the members of a batch", expected: 1, found: 0 });
+        }
         if channels != self.encoder.channels() {
             return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found: channels });
+        }
+        // What is no number spreads to all that follows, also past a reset.
+        if !x.detach().abs()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.is_finite() {
+            let (what, channel) = ("the segment", self.layout.names().join(", "));
+            return Err(Error::NotFinite { what, channel, value: "NaN or infinite".into() });
         }
         if state.fingerprint != self.config.fingerprint()? {
             return Err(Error::State("this state belongs to a model of another configuration".into()));

@@ -113,7 +113,7 @@ impl ModelEngine {
     /// Takes every agent's observations, in the order of their ticks, and fills in what the model makes of the newest.
     ///
     /// A step that cannot be taken says why in its `outcome` and changes nothing. Errors: the tensor library failed;
-    /// all states are then as before.
+    /// where that was before the new states were put back, all states are as before.
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         self.steps += 1;
         for step in steps.iter_mut() {
@@ -130,7 +130,7 @@ impl ModelEngine {
         if let Some(states) = &mut self.states
             && !places.is_empty()
         {
-            let after = advance(&self.model, &states.select(&places)?, &mut seeing);
+            let after = advance(&self.model, states.select(&places)?, &mut seeing);
             match after.and_then(|after| states.put(&places, &after)) {
                 Ok(()) => {}
                 Err(error) => {
@@ -151,8 +151,10 @@ impl ModelEngine {
     fn check(&self, step: &AgentStep) -> Result<()> {
         let slot = self.slot(step.agent)?;
         if **step.observations.layout() != **self.model.layout() {
-            let (expected, found) = (self.model.layout().width(), step.observations.layout().width());
-            return Err(Error::Width { what: "the observation queue", expected, found });
+            return Err(Error::Layout {
+                expected: self.model.layout().names().join(", "),
+                found: step.observations.layout().names().join(", "),
+            });
         }
         if self.slots[slot].step == self.steps {
             return Err(Error::Repeated { agent: step.agent.to_string() });
@@ -165,7 +167,7 @@ impl ModelEngine {
         {
             return Err(Error::TickOrder { newest: self.slots[slot].newest_tick, found });
         }
-        step.observations.iter().try_for_each(|(_, values)| self.model.check_tokens(values))
+        Ok(())
     }
 
     /// Checks the agents of a step that failed half-way and empties those whose state is no number any more.
@@ -215,9 +217,10 @@ impl ModelEngine {
 }
 
 /// The states of `steps`, one a member, after all their observations; each step gets what the model makes of its newest.
-fn advance(model: &Model, states: &ModelState, steps: &mut [&mut AgentStep]) -> Result<ModelState> {
+///
+/// The tensors of `states` are nobody else's: members that take more rounds than others are written in place.
+fn advance(model: &Model, mut states: ModelState, steps: &mut [&mut AgentStep]) -> Result<ModelState> {
     let host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
-    let mut states = states.clone();
     for round in 0.. {
         let due: Vec<usize> = (0..steps.len()).filter(|at| round < steps[*at].observations.len()).collect();
         if due.is_empty() {
@@ -231,7 +234,6 @@ fn advance(model: &Model, states: &ModelState, steps: &mut [&mut AgentStep]) -> 
         if all {
             states = after.detach();
         } else {
-            states = states.owned()?;
             states.put(&due, &after.detach())?;
         }
         let heads = outputs.heads.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Observations of one agent on their way to its memory, oldest first.
 ///
-/// When full, the two oldest become one (their mean, at the newer tick; of labels, the newer), so that pushing never
+/// When full, the two oldest become one (their mean, at the newer tick; of tokens, the newer), so that pushing never
 /// blocks, never grows and loses nothing silently: [`ObservationQueue::coalesced`] counts.
 #[derive(Debug, Clone)]
 pub struct ObservationQueue {
@@ -36,8 +36,8 @@ impl ObservationQueue {
         Self { layout, capacity, head: 0, entries, values, coalesced: 0, newest_tick: None }
     }
 
-    /// Adds an observation \[d\]. Errors: wrong width, a value that is not finite, a tick before the newest; the
-    /// queue is then as before.
+    /// Adds an observation \[d\]. Errors: wrong width, a value that is not finite, a token that is not known, a tick
+    /// before the newest; the queue is then as before.
     pub fn push(&mut self, tick: u64, values: &[f32]) -> Result<()> {
         self.layout.check("the observation", values)?;
         if let Some(newest) = self.newest_tick
@@ -70,7 +70,7 @@ impl ObservationQueue {
         let share = self.entries[oldest].weight as f32 / weight as f32;
         self.entries[next].weight = weight;
         self.coalesced += 1;
-        let numbers = self.layout.labels().iter().enumerate().filter(|(_, label)| !**label);
+        let numbers = self.layout.vocabularies().iter().enumerate().filter(|(_, vocabulary)| vocabulary.is_none());
         for (channel, _) in numbers {
             let (old, new) = (self.values[oldest * width + channel], self.values[next * width + channel]);
             self.values[next * width + channel] = new + (old - new) * share;

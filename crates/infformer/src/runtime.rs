@@ -286,8 +286,10 @@ impl Runtime {
     ) -> Result<Submitted> {
         self.check(agent)?;
         if **observations.layout() != *self.layout {
-            let found = observations.layout().width();
-            return Err(Error::Width { what: "the observation queue", expected: self.layout.width(), found });
+            return Err(Error::Layout {
+                expected: self.layout.names().join(", "),
+                found: observations.layout().names().join(", "),
+            });
         }
         if self.model().is_some() && !queries.is_empty() {
             return Err(Error::QueryOfModel);

@@ -105,10 +105,12 @@ fn agents_come_and_go_and_are_saved() {
     assert_eq!(live(&mut engine, &mut third, 0..20), anew);
     // What cannot be taken changes nothing.
     let before = engine.save(third.agent).unwrap();
-    third.observations.push(20, &[0.0, 0.0, 7.0]).unwrap();
-    engine.step(std::slice::from_mut(&mut third)).unwrap();
-    assert!(matches!(third.outcome, Err(Error::Token { .. })), "{:?}", third.outcome);
-    third.observations.reset();
+    assert!(matches!(third.observations.push(20, &[0.0, 0.0, 7.0]), Err(Error::Token { .. })));
+    let other =
+        infformer::ChannelLayout::new(&[infformer::ChannelGroup::new("x", &["x"], "", infformer::Scale::Given(1.0))]);
+    let mut stranger = AgentStep::new(third.agent, Arc::new(other.unwrap()), 8);
+    engine.step(std::slice::from_mut(&mut stranger)).unwrap();
+    assert!(matches!(stranger.outcome, Err(Error::Layout { .. })), "{:?}", stranger.outcome);
     third.queries.push(Query::from_masked(&[Some(1.0), None, None]));
     engine.step(std::slice::from_mut(&mut third)).unwrap();
     assert_eq!(third.outcome, Err(Error::QueryOfModel));

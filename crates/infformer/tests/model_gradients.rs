@@ -113,22 +113,6 @@ fn gradients_end_where_they_are_cut() {
     assert!(reach(3) < 36 && reach(3) > 0);
 }
 
-/// A chunk that does not fit is an error, not a panic.
-#[test]
-fn a_chunk_of_another_shape_is_refused() {
-    let config = config(policies().swap_remove(0).1, ReadingDensity::Gibbs, InputMask::Everything);
-    let model = config.init(&Device::Cpu).unwrap();
-    let mut memory = model.layer_memory(0, 2).unwrap();
-    for shape in [(1, 4, 12), (2, 3, 12), (2, 4, 11)] {
-        let chunk = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-        assert!(matches!(memory.write(&chunk), Err(infformer::Error::Shape { .. })), "{shape:?}");
-    }
-    memory.write(&Tensor::zeros((2, 4, 12), DType::F32, &Device::Cpu).unwrap()).unwrap();
-    let mut large = config;
-    large.heads[0].kind = infformer::model::HeadKind::Gaussian { size: usize::MAX };
-    assert!(matches!(large.validate(), Err(infformer::Error::Configuration { .. })));
-}
-
 const FILES: [&str; 9] = [
     "s1_N16_L8_e4_h1_t75_M64_pad",
     "s2_N16_L8_e4_h2_t50_M64_nopad",
@@ -207,9 +191,10 @@ fn the_published_module_imported() {
             let last_q = candle_core::Var::from_tensor(&part(&q, write, queries)).unwrap();
             memory.write(&last_x).unwrap();
             let context = memory.read(&last_q).unwrap();
+            // What the vectors' own notes ask for.
             let bound = 1e-5;
             let compare = |found: &Tensor, name: &str| {
-                let Some(expected) = file.tensor(&format!("reference.{name}")) else { return };
+                let expected = file.tensor(&format!("reference.{name}")).unwrap();
                 let mut found = found.flatten_all().unwrap().to_vec1::<f64>().unwrap();
                 // Of large gradients the file has the first rows, and the norm of all.
                 let norm = name.strip_prefix("grad.").map(|name| format!("reference.grad_norm.{name}"));

@@ -203,8 +203,7 @@ impl Slow<'_> {
                 let mean = |run: &[Vector]| (mean(&vec![1.0; run.len()], run, config.width), run.len() as f64);
                 let (mut means, mut lengths): (Vec<Vector>, Vector) = past.chunks(*rate).map(mean).unzip();
                 let dropped = means.len().saturating_sub(capacity);
-                (means.drain(..dropped), lengths.drain(..dropped));
-                (means, lengths, bins)
+                (means.split_off(dropped), lengths.split_off(dropped), bins)
             }
             LongTermForgetting::Signal(Forgetting::Adaptive(rule)) => {
                 assert_eq!(rule.mix, 0.0, "the running variance is not followed here");

@@ -279,14 +279,11 @@ impl ModelConfig {
     /// Where each input lies in an observation.
     pub fn layout(&self) -> Result<ChannelLayout> {
         let groups: Vec<ChannelGroup> = self.inputs.iter().map(Input::group).collect();
-        let (mut tokens, mut channel) = (vec![], 0);
-        for input in &self.inputs {
-            if matches!(input, Input::Token { .. }) {
-                tokens.push(channel);
-            }
-            channel += input.channels();
-        }
-        Ok(ChannelLayout::new(&groups)?.with_labels(&tokens))
+        let vocabularies = self.inputs.iter().flat_map(|input| match input {
+            Input::Token { vocabulary, .. } => vec![Some(*vocabulary)],
+            Input::Continuous { channels, .. } => vec![None; channels.len()],
+        });
+        Ok(ChannelLayout::new(&groups)?.with_tokens(vocabularies.collect()))
     }
 
     /// Most ticks that the short-term memory holds: S + L − 1.

@@ -2,6 +2,7 @@
 
 use super::config::Input;
 use super::linear::Linear;
+use crate::channels::is_token;
 use crate::error::{Error, Result};
 use candle_core::{DType, IndexOp, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -28,7 +29,7 @@ struct Table {
 impl Table {
     fn token(&self, value: f32) -> Result<u32> {
         let vocabulary = self.rows.dim(0)?;
-        if value.fract() == 0.0 && value >= 0.0 && (value as usize) < vocabulary {
+        if is_token(value, vocabulary) {
             Ok(value as u32)
         } else {
             Err(Error::Token { input: self.name.clone(), vocabulary, found: value.to_string() })
@@ -94,14 +95,6 @@ impl Encoder {
             });
         }
         stream.ok_or(Error::Width { what: "the observation", expected: 1, found: 0 })
-    }
-
-    /// Checks the tokens of one observation \[channels\].
-    pub(crate) fn check(&self, values: &[f32]) -> Result<()> {
-        self.tables.iter().try_for_each(|table| match values.get(table.channel) {
-            Some(value) => table.token(*value).map(|_| ()),
-            None => Err(Error::Width { what: "the observation", expected: self.channels, found: values.len() }),
-        })
     }
 
     /// Channels of an observation.

@@ -141,13 +141,17 @@ impl ModelState {
 
     /// Puts the members of `from` at `places` of this state, in place.
     pub(crate) fn put(&mut self, places: &[usize], from: &ModelState) -> Result<()> {
+        for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
+            for (tensor, from) in layer.tensors_mut().into_iter().zip(from.tensors()) {
+                for (member, place) in places.iter().enumerate() {
+                    tensor.slice_set(&from.narrow(0, member, 1)?.contiguous()?, 0, *place)?;
+                }
+            }
+        }
         for (member, place) in places.iter().enumerate() {
             self.clocks[*place] = from.clocks[member];
             for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
                 layer.knots[*place] = from.knots[member].clone();
-                for (tensor, from) in layer.tensors_mut().into_iter().zip(from.tensors()) {
-                    tensor.slice_set(&from.narrow(0, member, 1)?.contiguous()?, 0, *place)?;
-                }
             }
         }
         Ok(())
@@ -234,6 +238,9 @@ impl ModelState {
         }
         let tensors = safetensors::SafeTensors::deserialize(bytes).map_err(|e| refuse(e.to_string()))?;
         let batch = header.clocks.len();
+        if batch == 0 {
+            return Err(refuse("it holds no member".into()));
+        }
         if header.knots.len() != like.layers.len() || header.knots.iter().any(|knots| knots.len() != batch) {
             return Err(refuse("its header contradicts itself".into()));
         }
@@ -319,5 +326,39 @@ impl LayerState {
     fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
         let Self { inputs, keys, values, coefficients, .. } = self;
         [inputs, keys, values].into_iter().chain(coefficients).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Head, HeadKind, Input, Wanted};
+
+    /// What became no number is gone after a reset; the other members are as they were.
+    #[test]
+    fn a_reset_heals() {
+        let inputs = vec![Input::Token { name: "x".into(), vocabulary: 4 }];
+        let heads = vec![Head { name: "y".into(), kind: HeadKind::Value }];
+        let config =
+            ModelConfig { width: 8, attention_heads: 2, short_term: 4, chunk: 4, ..ModelConfig::new(inputs, heads) };
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = Tensor::zeros((2, 30, 1), DType::F32, &Device::Cpu).unwrap();
+        let go = |state: &ModelState| {
+            let (outputs, next) = model.forward_segment(&x, &[], Wanted::All, state).unwrap();
+            (outputs.heads[0].to_vec3::<f32>().unwrap(), next)
+        };
+        let (fresh, mut state) = go(&model.empty_state(2).unwrap());
+        let (on, _) = go(&state);
+        for layer in &mut state.layers {
+            for tensor in layer.tensors_mut() {
+                let first = tensor.narrow(0, 0, 1).unwrap();
+                let broken = (first.zeros_like().unwrap() / 0.0).unwrap();
+                *tensor = Tensor::cat(&[&broken, &tensor.narrow(0, 1, 1).unwrap()], 0).unwrap();
+            }
+        }
+        assert!(!state.is_finite().unwrap());
+        let (healed, _) = go(&state.reset(&[true, false]).unwrap());
+        assert_eq!(healed, [fresh[0].clone(), on[1].clone()]);
     }
 }
