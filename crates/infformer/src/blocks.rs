@@ -201,3 +201,25 @@ impl GroupBlocks<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After two years of ticks a block is as long as can be counted; what it holds goes on.
+    #[test]
+    fn a_full_block_counts_no_further() {
+        let plan = BlocksPlan::single(AdaptiveRule::default(), 1, 2);
+        let (mut means, mut lengths, mut losses) =
+            (vec![2.0, 1.0, 2.0, 1.0, 0.0, 0.0], vec![u32::MAX, 7, 0], vec![0.0; 3]);
+        let written = u64::from(u32::MAX) + 7;
+        assert!(cover(&lengths[..2], written));
+        let mut state = BlocksState { means: &mut means, lengths: &mut lengths, losses: &mut losses };
+        plan.refresh_losses(&mut state, 2, &[1.0]);
+        // The new value differs: the two old blocks are alike and merge.
+        assert_eq!(plan.push(&mut state, written, &[9.0, 1.0], &[1.0], &[0.0]), Some(0));
+        assert_eq!((lengths, means[0], means[2]), (vec![u32::MAX, 1, 0], 2.0, 9.0));
+        assert!(cover(&[u32::MAX, 1], written + 1));
+        assert!(!cover(&[u32::MAX - 1, 1], written + 1) && !cover(&[u32::MAX, 9], written + 1));
+    }
+}

@@ -30,7 +30,9 @@
 pub mod config;
 pub mod parameters;
 pub mod memory;
+mod contiguous;
 mod linear;
+mod normalisation;
 mod encoder;
 mod schedule;
 mod window;
@@ -54,7 +56,8 @@ use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use layer::Layer;
-use linear::{LayerNorm, Linear};
+use linear::Linear;
+use normalisation::LayerNorm;
 use std::sync::Arc;
 
 /// Chunks that are worked on at once. A longer segment is cut into such pieces: the gradient of a part of a tensor

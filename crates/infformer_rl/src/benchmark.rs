@@ -19,6 +19,10 @@ use serde::{Deserialize, Serialize};
 pub const WINDOW: usize = 16;
 /// S of the sorting task.
 pub const SORTING_WINDOW: usize = 64;
+/// L of the sorting task.
+const SORTING_CHUNK: usize = 32;
+/// Different symbols to be sorted, as in the paper.
+const SORTING_SYMBOLS: usize = 20;
 /// Training distances of the recall tasks, in windows.
 pub const TIMES: [usize; 2] = [8, 64];
 
@@ -64,14 +68,22 @@ pub struct Row {
     pub memory: Memory,
     /// Trained numbers.
     pub parameters: usize,
+    /// Seed of weights and sequences.
+    pub seed: u64,
     /// Steps taken.
     pub steps: u64,
+    /// Steps allowed.
+    pub most_steps: u64,
+    /// Sequences a step.
+    pub batch: usize,
     /// Seconds of training.
     pub seconds: f64,
     /// Share of right answers at the training distance.
     pub accuracy: f64,
     /// The same at 16 times the distance, without retraining; recall tasks alone.
     pub beyond: Option<f64>,
+    /// What exact counts of the window's ticks alone would reach; the sorting task alone.
+    pub window_ceiling: Option<f64>,
 }
 
 /// The recall tasks: 10 symbols, or 24 keys with one of 10 values each; distances up to `times` windows.
@@ -116,7 +128,7 @@ pub fn recall_run(task: &Task, times: usize, memory: Memory, steps: u64, seed: u
 
 /// The run of one row on the sorting task with 20 symbols.
 pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Result<TrainingConfig> {
-    let task = Task::Sorting { symbols: 20, length };
+    let task = Task::Sorting { symbols: SORTING_SYMBOLS, length };
     let ours = LongTermConfig {
         forgetting: LongTermForgetting::Signal(Forgetting::Uniform),
         capacity: 32,
@@ -129,13 +141,18 @@ pub fn sorting_run(length: usize, memory: Memory, steps: u64, seed: u64) -> Resu
         attention_heads: 4,
         feed_forward: 256,
         short_term: SORTING_WINDOW,
-        chunk: 32,
+        chunk: SORTING_CHUNK,
         long_term,
     };
     Ok(TrainingConfig {
         learner: learner(&task, memory, sizes, ours, length)?,
         task,
-        optimiser: OptimiserConfig { learning_rate: 3e-3, decay_until: Some(steps), ..OptimiserConfig::default() },
+        optimiser: OptimiserConfig {
+            learning_rate: 3e-3,
+            warm_up: (steps / 2).min(100),
+            decay_until: Some(steps),
+            ..OptimiserConfig::default()
+        },
         seed,
         steps,
         batch: 32,
@@ -181,23 +198,35 @@ fn parameters(learner: &LearnerConfig, task: &Task) -> Result<usize> {
     Ok(learner.parameter_count())
 }
 
-/// Accuracy on the sorting task by exact counts: of the whole sequence, and of what the window surely holds.
+/// The most ticks of a sequence of `length` that the window holds at any of the questions; it holds the questions too.
+pub fn sorting_window(length: usize) -> usize {
+    let held = |answer: usize| {
+        let ticks = length + 1 + answer;
+        let chunks = ticks.saturating_sub(SORTING_WINDOW) / SORTING_CHUNK;
+        (ticks - chunks * SORTING_CHUNK).saturating_sub(1 + answer)
+    };
+    (0..SORTING_SYMBOLS).map(held).max().unwrap_or(0)
+}
+
+/// Accuracy on the sorting task by exact counts: of the whole sequence, and of what the window holds.
 pub fn ceilings(length: usize) -> [f64; 2] {
-    // The questions take 20 ticks of the window; up to L − 1 more may be in it.
-    sorting_ceilings(20, length, SORTING_WINDOW + 31 - 20, 400, &mut ChaCha8Rng::seed_from_u64(1))
+    let random = &mut ChaCha8Rng::seed_from_u64(1);
+    sorting_ceilings(SORTING_SYMBOLS, length, sorting_window(length), 400, random)
 }
 
 /// Rows as a table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| task | ticks | memory | parameters | steps | seconds | accuracy | at 16 x the distance |\n|---|---|---|---|---|---|---|---|\n",
+        "| task | ticks | memory | parameters | seed | steps | seconds | accuracy | at 16 x the distance | window's counts |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let Row { task, ticks, memory, parameters, steps, seconds, accuracy, beyond } = row;
-        let beyond = beyond.map_or("-".into(), |beyond| format!("{beyond:.3}"));
-        let name = memory.name();
+        let Row { task, ticks, parameters, seed, steps, most_steps, seconds, accuracy, .. } = row;
+        let [beyond, window] =
+            [row.beyond, row.window_ceiling].map(|share| share.map_or("-".into(), |share| format!("{share:.3}")));
+        let name = row.memory.name();
         text += &format!(
-            "| {task} | {ticks} | {name} | {parameters} | {steps} | {seconds:.0} | {accuracy:.3} | {beyond} |\n"
+            "| {task} | {ticks} | {name} | {parameters} | {seed} | {steps} of {most_steps} | {seconds:.0} | {accuracy:.3} | {beyond} | {window} |\n"
         );
     }
     text

@@ -81,3 +81,43 @@ fn masked(bytes: &[u8]) -> u32 {
 fn now() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What was written is read back, record by record, by the format's rules.
+    #[test]
+    fn records_can_be_read() {
+        let folder = std::env::temp_dir().join(format!("infformer-events-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut events = Events::create(&folder).unwrap();
+        events.scalars(7, &[("loss", 0.5), ("accuracy", 0.0)]).unwrap();
+        let path = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+        let bytes = std::fs::read(path).unwrap();
+        let (mut rest, mut read) = (bytes.as_slice(), vec![]);
+        while !rest.is_empty() {
+            let (length, after) = rest.split_at(8);
+            let (checksum, after) = after.split_at(4);
+            assert_eq!(checksum, masked(length).to_le_bytes());
+            let (message, after) = after.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+            let (checksum, after) = after.split_at(4);
+            assert_eq!(checksum, masked(message).to_le_bytes());
+            read.push(Event::decode(message).unwrap());
+            rest = after;
+        }
+        assert_eq!(read[0].file_version.as_deref(), Some("brain.Event:2"));
+        let values: Vec<(String, Option<f32>)> = read[1]
+            .summary
+            .clone()
+            .unwrap()
+            .value
+            .into_iter()
+            .map(|scalar| (scalar.tag, scalar.simple_value))
+            .collect();
+        assert_eq!((read.len(), read[1].step), (2, 7));
+        assert_eq!(values, [("loss".into(), Some(0.5)), ("accuracy".into(), Some(0.0))]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,6 +1,6 @@
 //! What is trained on a task: a transformer with some memory, or a recurrent network.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gru::Gru;
 use crate::task::Task;
 use candle_core::{DType, Device, Tensor};
@@ -27,14 +27,20 @@ pub enum LearnerConfig {
 /// The sizes of a [`ModelConfig`], which see.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct TransformerConfig {
+    /// d
     pub width: usize,
+    /// Transformer layers.
     pub layers: usize,
+    /// h
     pub attention_heads: usize,
+    /// Hidden units of each feed-forward part.
     pub feed_forward: usize,
+    /// S
     pub short_term: usize,
+    /// L
     pub chunk: usize,
+    /// The memory beyond the window, if any.
     pub long_term: Option<LongTermConfig>,
 }
 
@@ -66,6 +72,21 @@ impl LearnerConfig {
             sizes.clone();
         let base = ModelConfig::new(task.inputs(), task.heads());
         Some(ModelConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term, ..base })
+    }
+
+    /// Says what is wrong, if anything is.
+    pub fn validate(&self, task: &Task) -> Result<()> {
+        match self {
+            LearnerConfig::Gru { width, hidden } if *width == 0 || *hidden == 0 => {
+                let message = format!("a Gru of width {width} and {hidden} hidden units: both are 1 or more");
+                Err(Error::Configuration(message))
+            }
+            LearnerConfig::Gru { .. } => Ok(()),
+            LearnerConfig::Transformer(_) => match self.model_config(task) {
+                Some(model) => Ok(model.validate()?),
+                None => Ok(()),
+            },
+        }
     }
 
     /// New weights from a seed.

@@ -33,6 +33,17 @@ impl Default for OptimiserConfig {
 }
 
 impl OptimiserConfig {
+    /// Says what is wrong with a run of `steps` steps, if anything is.
+    pub(crate) fn validate(&self, steps: u64) -> std::result::Result<(), String> {
+        match self.decay_until {
+            Some(end) if end <= self.warm_up || end < steps => Err(format!(
+                "optimiser.decay_until is {end}: more than warm_up ({}) and at least steps ({steps}), or nothing is learnt",
+                self.warm_up
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The learning rate of step `step`, 1 the first.
     fn rate(&self, step: u64) -> f64 {
         let warm_up = self.warm_up.max(1);
@@ -97,5 +108,21 @@ impl Optimiser {
             var.set(&((&value * (1.0 - rate * decay))? - (step * rate)?)?.detach())?;
         }
         Ok(norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_and_falls() {
+        let config = OptimiserConfig { learning_rate: 2.0, warm_up: 10, ..OptimiserConfig::default() };
+        assert_eq!([1, 10, 500].map(|step| config.rate(step)), [0.2, 2.0, 2.0]);
+        let config = OptimiserConfig { decay_until: Some(110), ..config };
+        assert_eq!([1, 10, 60, 110].map(|step| config.rate(step)), [0.2, 2.0, 1.0, 0.0]);
+        assert!(config.validate(110).is_ok());
+        assert!(config.validate(111).is_err());
+        assert!(OptimiserConfig { decay_until: Some(10), ..config }.validate(5).is_err());
     }
 }

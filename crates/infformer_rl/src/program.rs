@@ -1,8 +1,14 @@
-//! How this crate's programs start: with the tensor library's threads set, and a stack that a long recurrence needs.
+//! How this crate's programs start: with the tensor library's threads and the allocator set, and a stack that a long
+//! recurrence needs; and what they share in their arguments.
 
 use crate::error::Result;
+use candle_core::Device;
+use clap::ValueEnum;
+use std::env;
 use std::process::{Command, ExitCode};
 
+/// Set where the program has started itself.
+const STARTED: &str = "INFFORMER_RL_STARTED";
 const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Settings of glibc's allocator, which other systems ignore: keep what is freed. A graph of large tensors is made and
@@ -13,16 +19,39 @@ const KEEP_MEMORY: [(&str, &str); 3] =
 /// The gradient of a long recurrence is walked recursively.
 const STACK: usize = 1 << 30;
 
+/// Where to compute.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DeviceChoice {
+    /// The processor.
+    Cpu,
+    /// The first CUDA device; needs the feature `cuda`.
+    Cuda,
+}
+
+impl DeviceChoice {
+    /// The device. Errors: it is not there, or the program was built without it.
+    pub fn open(self) -> Result<Device> {
+        Ok(match self {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda => Device::new_cuda(0)?,
+        })
+    }
+}
+
 /// Runs `work`; what goes wrong is told on the standard error.
 ///
 /// The tensor library looks at the machine at every product unless `RAYON_NUM_THREADS` was set before the program
-/// began; where it was not, the program starts itself once more.
+/// began, and the allocator is set in the same way: the program starts itself once more with both. What the
+/// environment says already is left as it is.
 pub fn run(threads: usize, work: impl FnOnce() -> Result<()> + Send + 'static) -> ExitCode {
-    if std::env::var_os(THREADS).is_none() {
-        return match std::env::current_exe() {
+    if env::var_os(STARTED).is_none() {
+        return match env::current_exe() {
             Ok(program) => {
+                let threads = threads.to_string();
+                let wanted = KEEP_MEMORY.into_iter().chain([(THREADS, threads.as_str())]);
+                let unset = wanted.filter(|(name, _)| env::var_os(name).is_none());
                 let mut command = Command::new(program);
-                command.args(std::env::args_os().skip(1)).env(THREADS, threads.to_string()).envs(KEEP_MEMORY);
+                command.args(env::args_os().skip(1)).envs(unset).env(STARTED, "1");
                 replace(command)
             }
             Err(error) => report(&format!("this program could not find itself: {error}")),

@@ -73,9 +73,8 @@ impl TrainingConfig {
     /// Says what is wrong, if anything is.
     pub fn validate(&self) -> Result<()> {
         self.task.validate().map_err(Error::Configuration)?;
-        if let Some(model) = self.learner.model_config(&self.task) {
-            model.validate()?;
-        }
+        self.optimiser.validate(self.steps).map_err(Error::Configuration)?;
+        self.learner.validate(&self.task)?;
         if self.steps == 0 || self.batch == 0 || self.evaluate_every == 0 || self.evaluation_sequences == 0 {
             let message = "steps, batch, evaluate_every and evaluation_sequences are 1 or more";
             return Err(Error::Configuration(message.into()));

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::Device;
+use infformer::model::LongTermForgetting;
 use infformer_rl::Error;
-use infformer_rl::benchmark::{Memory, recall_run, recall_tasks, sorting_run};
+use infformer_rl::benchmark::{Memory, WINDOW, recall_run, recall_tasks, sorting_run, sorting_window};
 use infformer_rl::learner::{Learner, LearnerConfig};
 use infformer_rl::log;
 use infformer_rl::task::{Difficulty, Distance, Task, by_frequency, sorting_ceilings};
@@ -88,17 +89,50 @@ fn a_run_that_was_resumed_is_the_same_run() {
     std::fs::remove_dir_all(path).unwrap();
 }
 
+/// As many parameters; as many coefficients, which for the means reach over all ticks of training.
 #[test]
-fn baselines_have_the_parameters_and_bytes_of_ours() {
-    for task in recall_tasks(8) {
+fn baselines_have_the_parameters_and_the_reach_of_ours() {
+    let recall = |times: usize| recall_tasks(times).into_iter().map(move |task| (task, times));
+    let mut runs: Vec<(usize, Box<dyn Fn(Memory) -> TrainingConfig>)> = vec![];
+    for (task, times) in recall(8).chain(recall(64)).chain(recall(12)) {
+        runs.push((times * WINDOW, Box::new(move |memory| recall_run(&task, times, memory, 1, 0).unwrap())));
+    }
+    for length in [1_000, 4_000, 16_000] {
+        runs.push((length, Box::new(move |memory| sorting_run(length, memory, 200, 0).unwrap())));
+    }
+    for (ticks, run) in runs {
         let count = |memory| {
-            let config = recall_run(&task, 8, memory, 1, 0).unwrap();
-            config.learner.init(&task, 0, &Device::Cpu).unwrap().parameter_count() as f64
+            let config = run(memory);
+            config.validate().unwrap();
+            config.learner.init(&config.task, 0, &Device::Cpu).unwrap().parameter_count() as f64
         };
         let ratio = count(Memory::Gru) / count(Memory::Ours);
         assert!((0.97..=1.0).contains(&ratio), "{ratio}");
         assert_eq!(count(Memory::MeanPooled), count(Memory::Ours));
+        let long_term = |memory| match run(memory).learner {
+            LearnerConfig::Transformer(sizes) => sizes.long_term.unwrap(),
+            LearnerConfig::Gru { .. } => panic!("no transformer"),
+        };
+        let (means, ours) = (long_term(Memory::MeanPooled), long_term(Memory::Ours));
+        assert_eq!(means.capacity, ours.capacity);
+        let LongTermForgetting::MeanPooled { rate } = means.forgetting else { panic!("not pooled") };
+        assert!(rate * means.capacity >= ticks, "{rate} at {ticks}");
     }
+}
+
+/// An evaluation that is no better than the best for so long ends the run.
+#[test]
+fn a_run_without_progress_ends_early() {
+    let path = folder("patience");
+    let config = TrainingConfig { evaluate_every: 2, patience: Some(3), ..small(Memory::Window, 200) };
+    let trained = go(&TrainingConfig { evaluation_sequences: 32, stop_at: None, ..config }, &path);
+    let records = log::read(&path.join("metrics.jsonl")).unwrap();
+    let accuracies: Vec<f64> = records.iter().map(|record| record.accuracy).collect();
+    assert!(trained.progress.finished && trained.progress.step < 200, "{:?}", trained.progress);
+    let best = accuracies.iter().position(|accuracy| *accuracy == trained.progress.best).unwrap();
+    assert_eq!(accuracies.len(), best + 4, "{accuracies:?}");
+    assert_eq!(trained.progress.best_step, 2 * (best as u64 + 1));
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]
@@ -128,7 +162,8 @@ fn answers_are_where_the_rules_say() {
     }
     let [whole, window] = sorting_ceilings(4, 400, 20, 100, &mut random);
     assert!(whole == 1.0 && window < 0.9 && window > 0.25, "{whole} {window}");
-    sorting_run(100, Memory::Ours, 1, 0).unwrap().validate().unwrap();
+    // At the first question 1,001 ticks were there: 29 chunks of 32 have left, 72 ticks and the question stay.
+    assert_eq!(sorting_window(1_000), 72);
 }
 
 #[test]
@@ -153,9 +188,13 @@ fn the_program_trains_and_says_what_is_wrong() {
     assert!(trained.parameter_count() > 0);
     let events = std::fs::read_dir(path.join("out")).unwrap();
     assert!(events.filter_map(|file| file.ok()).any(|file| file.file_name().to_string_lossy().contains("tfevents")));
-    let wrong = run("(task: Nothing)");
-    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
-    assert!(!wrong.status.success() && said.contains("training configuration"), "{wrong:?}");
+    let gru = LearnerConfig::Gru { width: 8, hidden: 0 };
+    let stunted = ron::to_string(&TrainingConfig { learner: gru, ..config }).unwrap();
+    for wrong in ["(task: Nothing)", &stunted] {
+        let wrong = run(wrong);
+        let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        assert!(!wrong.status.success() && said.contains("training configuration"), "{wrong:?}");
+    }
     std::fs::remove_dir_all(path).unwrap();
 }
 

@@ -2,7 +2,8 @@
 //! memory of u); x ← x + FF(LN(x)).
 
 use super::config::ModelConfig;
-use super::linear::{LayerNorm, Linear};
+use super::linear::Linear;
+use super::normalisation::LayerNorm;
 use super::reading::{Cells, Reader, add_to_histograms};
 use super::schedule::{Clock, Event, Stretch};
 use super::state::LayerState;

@@ -1,6 +1,7 @@
 //! A write that moves coefficients whole: each old coefficient and each tick of the chunk goes to one coefficient, with
 //! a share. Blocks and means are written so; as a product with a matrix it would be nearly all zeros.
 
+use super::contiguous::contiguous;
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 
 /// Where one item goes.
@@ -115,18 +116,19 @@ impl CustomOp2 for MoveAll {
         chunk_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (_, width, count) = old_layout.shape().dims3()?;
-        let ends = (old_layout.contiguous_offsets(), chunk_layout.contiguous_offsets());
-        let (Some((from, to)), Some((chunk_from, chunk_to))) = ends else {
-            candle_core::bail!("{} takes contiguous tensors", self.name())
-        };
-        let new = match (old, chunk) {
-            (CpuStorage::F32(old), CpuStorage::F32(chunk)) => {
-                CpuStorage::F32(self.forward(&old[from..to], &chunk[chunk_from..chunk_to], width, count))
-            }
-            (CpuStorage::F64(old), CpuStorage::F64(chunk)) => {
-                CpuStorage::F64(self.forward(&old[from..to], &chunk[chunk_from..chunk_to], width, count))
-            }
-            _ => candle_core::bail!("{} takes f32 or f64", self.name()),
+        let new = match old {
+            CpuStorage::F64(_) => CpuStorage::F64(self.forward(
+                contiguous(old, old_layout)?,
+                contiguous(chunk, chunk_layout)?,
+                width,
+                count,
+            )),
+            _ => CpuStorage::F32(self.forward(
+                contiguous(old, old_layout)?,
+                contiguous(chunk, chunk_layout)?,
+                width,
+                count,
+            )),
         };
         Ok((new, old_layout.shape().clone()))
     }

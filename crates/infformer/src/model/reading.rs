@@ -4,6 +4,7 @@
 //! of the published code (wrong in f32 for narrow densities) appear nowhere.
 
 use super::config::{LongTermConfig, ReadingDensity, Regulariser};
+use super::contiguous::contiguous;
 use super::writing::{CellTable, Knots};
 use crate::basis::{Basis, BasisKind};
 use crate::error::Result;
@@ -314,11 +315,9 @@ impl CustomOp2 for CutExpectation {
         variance_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let read = |storage: &CpuStorage, layout: &Layout| -> candle_core::Result<Vec<f64>> {
-            let (start, end) = layout.contiguous_offsets().ok_or_else(|| candle_core::Error::Msg("strided".into()))?;
             match storage {
-                CpuStorage::F32(values) => Ok(values[start..end].iter().map(|value| f64::from(*value)).collect()),
-                CpuStorage::F64(values) => Ok(values[start..end].to_vec()),
-                _ => candle_core::bail!("{} takes f32 or f64", self.name()),
+                CpuStorage::F64(_) => Ok(contiguous::<f64>(storage, layout)?.to_vec()),
+                _ => Ok(contiguous::<f32>(storage, layout)?.iter().map(|value| f64::from(*value)).collect()),
             }
         };
         let (means, variances) = (read(mean, mean_layout)?, read(variance, variance_layout)?);

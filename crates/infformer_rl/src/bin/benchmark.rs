@@ -1,10 +1,9 @@
 //! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
 
-use candle_core::Device;
 use clap::{Parser, Subcommand};
 use infformer_rl::benchmark::{self, Memory, Row, TIMES, WINDOW};
 use infformer_rl::learner::Learner;
-use infformer_rl::program;
+use infformer_rl::program::{self, DeviceChoice};
 use infformer_rl::task::{Difficulty, Task};
 use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
@@ -32,7 +31,10 @@ struct Arguments {
     /// Most steps a run.
     #[arg(long, default_value_t = 3_000, global = true)]
     steps: u64,
-    /// Threads of the tensor library.
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "cpu", global = true)]
+    device: DeviceChoice,
+    /// Threads of the tensor library, where RAYON_NUM_THREADS does not say.
     #[arg(long, default_value_t = 1, global = true)]
     threads: usize,
 }
@@ -65,14 +67,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |name: &str, names: &[String]| names.is_empty() || names.iter().any(|other| other == name);
     let memories: Vec<Memory> =
         Memory::ALL.into_iter().filter(|memory| wanted(memory.name(), &arguments.memories)).collect();
-    let mut runs: Vec<(TrainingConfig, usize, Memory)> = vec![];
+    let device = arguments.device.open()?;
+    let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
         Table::Recall { times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
                 for task in benchmark::recall_tasks(*times).iter().filter(|task| wanted(task.name(), tasks)) {
                     for memory in &memories {
                         let config = benchmark::recall_run(task, *times, *memory, arguments.steps, arguments.seed)?;
-                        runs.push((config, times * WINDOW, *memory));
+                        runs.push((config, times * WINDOW, *memory, None));
                     }
                 }
             }
@@ -83,31 +86,36 @@ fn run(arguments: &Arguments) -> Result<()> {
                 println!("sorting {length}: by all counts {whole:.3}, by the window's counts alone {window:.3}");
                 for memory in &memories {
                     let config = benchmark::sorting_run(*length, *memory, arguments.steps, arguments.seed)?;
-                    runs.push((config, *length, *memory));
+                    runs.push((config, *length, *memory, Some(window)));
                 }
             }
         }
     }
+    runs.iter().try_for_each(|(config, ..)| config.validate())?;
     let mut rows = vec![];
-    for (config, ticks, memory) in &runs {
+    for (config, ticks, memory, window_ceiling) in &runs {
         let name = format!("{}-{ticks}-{}-{}", config.task.name(), memory.name(), config.seed);
         eprintln!("{name}");
         let folder = arguments.output.join(name);
-        let trained = train(config, &folder, &Device::Cpu, &AtomicBool::new(false))?;
+        let trained = train(config, &folder, &device, &AtomicBool::new(false))?;
         if let Learner::Transformer(model) = &trained.learner {
             infformer::weights::save(model, &folder, config.task.name())?;
         }
-        let at = |difficulty, sequences| evaluate(config, &trained.learner, difficulty, sequences, &Device::Cpu);
+        let at = |difficulty, sequences| evaluate(config, &trained.learner, difficulty, sequences, &device);
         let recall = !matches!(config.task, Task::Sorting { .. });
         rows.push(Row {
             task: config.task.name().into(),
             ticks: *ticks,
             memory: *memory,
             parameters: Learner::parameter_count(&trained.learner),
+            seed: config.seed,
             steps: trained.progress.step,
+            most_steps: config.steps,
+            batch: config.batch,
             seconds: trained.progress.seconds,
             accuracy: at(Difficulty::Farthest(1), 1_024)?,
             beyond: if recall { Some(at(Difficulty::Farthest(16), 128)?) } else { None },
+            window_ceiling: *window_ceiling,
         });
         if let Some(path) = &arguments.json {
             let text = serde_json::to_string_pretty(&rows).map_err(|e| Error::Configuration(e.to_string()))?;

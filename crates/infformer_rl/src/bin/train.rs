@@ -1,9 +1,8 @@
 //! Trains one network on one task: RON in; checkpoint, metrics, curves and, for our model, weights out.
 
-use candle_core::Device;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use infformer_rl::learner::Learner;
-use infformer_rl::program;
+use infformer_rl::program::{self, DeviceChoice};
 use infformer_rl::task::{Difficulty, Task};
 use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
@@ -29,15 +28,9 @@ struct Arguments {
     /// After training, evaluate at so many times the farthest distance too.
     #[arg(long, default_value_t = 16)]
     beyond: usize,
-    /// Threads of the tensor library.
+    /// Threads of the tensor library, where RAYON_NUM_THREADS does not say.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DeviceChoice {
-    Cpu,
-    Cuda,
 }
 
 fn main() -> ExitCode {
@@ -50,10 +43,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         .map_err(|error| Error::File { path: arguments.config.clone(), error })?;
     let mut config = TrainingConfig::from_ron(&text)?;
     config.seed = arguments.seed.unwrap_or(config.seed);
-    let device = match arguments.device {
-        DeviceChoice::Cpu => Device::Cpu,
-        DeviceChoice::Cuda => Device::new_cuda(0)?,
-    };
+    let device = arguments.device.open()?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
