@@ -27,7 +27,7 @@ const SORTING_SYMBOLS: usize = 20;
 pub const TIMES: [usize; 2] = [8, 64];
 
 /// One row of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Memory {
     /// Ours: `Adaptive` for recall, `Uniform` for sorting.
     Ours,
@@ -80,8 +80,10 @@ pub struct Row {
     pub seconds: f64,
     /// Share of right answers at the training distance.
     pub accuracy: f64,
-    /// The same at 16 times the distance, without retraining; recall tasks alone.
-    pub beyond: Option<f64>,
+    /// The same at `beyond_times` the distance or length, without retraining.
+    pub beyond: f64,
+    /// How much farther.
+    pub beyond_times: usize,
     /// What exact counts of the window's ticks alone would reach; the sorting task alone.
     pub window_ceiling: Option<f64>,
 }
@@ -217,13 +219,13 @@ pub fn ceilings(length: usize) -> [f64; 2] {
 /// Rows as a table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| task | ticks | memory | parameters | seed | steps | seconds | accuracy | at 16 x the distance | window's counts |\n\
+        "| task | ticks | memory | parameters | seed | steps | seconds | accuracy | farther | window's counts |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let Row { task, ticks, parameters, seed, steps, most_steps, seconds, accuracy, .. } = row;
-        let [beyond, window] =
-            [row.beyond, row.window_ceiling].map(|share| share.map_or("-".into(), |share| format!("{share:.3}")));
+        let window = row.window_ceiling.map_or("-".into(), |share| format!("{share:.3}"));
+        let beyond = format!("{:.3} ({} x)", row.beyond, row.beyond_times);
         let name = row.memory.name();
         text += &format!(
             "| {task} | {ticks} | {name} | {parameters} | {seed} | {steps} of {most_steps} | {seconds:.0} | {accuracy:.3} | {beyond} | {window} |\n"

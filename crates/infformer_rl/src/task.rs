@@ -58,12 +58,12 @@ pub struct Batch {
     pub targets: Tensor,
 }
 
-/// Which distance a batch has.
+/// Which distance, or length, a batch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difficulty {
-    /// Drawn as in training.
+    /// As in training.
     Training,
-    /// The farthest times this.
+    /// The farthest, or the length, times this.
     Farthest(usize),
 }
 
@@ -170,8 +170,12 @@ impl Task {
                 }
             }
             Task::Sorting { symbols, length } => {
+                let length = match difficulty {
+                    Difficulty::Training => *length,
+                    Difficulty::Farthest(times) => length * times,
+                };
                 for _ in 0..batch {
-                    let (sequence, order) = sorting_sequence(*symbols, *length, random);
+                    let (sequence, order) = sorting_sequence(*symbols, length, random);
                     values.extend(sequence.iter().flat_map(|symbol| [*symbol as f32, 0.0]));
                     // The question, then every answer but the last.
                     values.extend([0.0, 1.0]);

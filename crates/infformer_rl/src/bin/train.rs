@@ -3,7 +3,7 @@
 use clap::Parser;
 use infformer_rl::learner::Learner;
 use infformer_rl::program::{self, DeviceChoice};
-use infformer_rl::task::{Difficulty, Task};
+use infformer_rl::task::Difficulty;
 use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
@@ -56,11 +56,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let count = trained.learner.parameter_count();
     println!("{} parameters, {} steps, {:.0} s", count, progress.step, progress.seconds);
     let accuracy = evaluate(&config, &trained.learner, Difficulty::Farthest(1), 1_000, &device)?;
-    println!("accuracy {accuracy:.3} at the farthest distance of training");
-    // A sequence to be sorted has a length, and no distance.
-    if arguments.beyond > 1 && !matches!(config.task, Task::Sorting { .. }) {
+    println!("accuracy {accuracy:.3} at the distance or length of training");
+    if arguments.beyond > 1 {
         let beyond = evaluate(&config, &trained.learner, Difficulty::Farthest(arguments.beyond), 200, &device)?;
-        println!("accuracy {beyond:.3} at {} times that distance", arguments.beyond);
+        println!("accuracy {beyond:.3} at {} times that", arguments.beyond);
     }
     if let Learner::Transformer(model) = &trained.learner {
         infformer::weights::save(model, &arguments.output, config.task.name())?;
