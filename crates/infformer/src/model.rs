@@ -24,8 +24,8 @@
 //! ```
 //!
 //! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
-//! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `moves`, and `reading`
-//! (long-term memory), `state`.
+//! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `knots` and `moves`, and
+//! `reading` (long-term memory), `state`.
 
 pub mod config;
 pub mod parameters;
@@ -36,6 +36,7 @@ mod normalisation;
 mod encoder;
 mod schedule;
 mod window;
+mod knots;
 mod moves;
 mod writing;
 mod reading;

@@ -201,7 +201,7 @@ impl LongTermAttention {
         queries: &Tensor,
         coefficients: &Tensor,
         clocks: &[Clock],
-        knots: &mut [super::writing::Knots],
+        knots: &mut [super::knots::Knots],
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (batch, ticks, heads, width) = queries.dims4()?;
         let cells = clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));

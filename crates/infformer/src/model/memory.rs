@@ -1,8 +1,8 @@
 //! One layer's long-term memory by itself: written a chunk at a time, read by queries, without the layer around it.
 
+use super::knots::Knots;
 use super::layer::LongTermAttention;
 use super::schedule::{Clock, Event};
-use super::writing::Knots;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 

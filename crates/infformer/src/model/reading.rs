@@ -5,7 +5,8 @@
 
 use super::config::{LongTermConfig, ReadingDensity, Regulariser};
 use super::contiguous::contiguous;
-use super::writing::{CellTable, Knots};
+use super::knots::Knots;
+use super::writing::CellTable;
 use crate::basis::{Basis, BasisKind};
 use crate::error::Result;
 use crate::sticky;

@@ -2,8 +2,8 @@
 
 use super::Model;
 use super::config::ModelConfig;
+use super::knots::Knots;
 use super::schedule::Clock;
-use super::writing::Knots;
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::TensorView;
