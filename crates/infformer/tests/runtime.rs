@@ -239,10 +239,7 @@ fn a_submission_that_does_not_fit_is_not_taken() {
     let (agent, queue, _) = &mut crowd.agents[0];
     let mut foreign = runtime(&MemoryConfig::events(group(1)), RuntimeMode::Inline, 1).observation_queue();
     foreign.push(0, &[1.0]).unwrap();
-    assert!(matches!(
-        crowd.runtime.submit(*agent, 0, &mut foreign, &[]),
-        Err(Error::Width { expected: 2, found: 1, .. })
-    ));
+    assert!(matches!(crowd.runtime.submit(*agent, 0, &mut foreign, &[]), Err(Error::Layout { .. })));
     queue.push(0, &[1.0, 2.0]).unwrap();
     assert_eq!(crowd.runtime.submit(*agent, 0, queue, &[Query::new()]), Err(Error::EmptyQuery));
     assert_eq!((foreign.len(), queue.len()), (1, 1));
