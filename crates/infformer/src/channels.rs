@@ -42,6 +42,13 @@ pub struct Channel {
     pub scale: Scale,
 }
 
+impl Channel {
+    /// A channel with a name, a unit (which may be empty) and a scale.
+    pub fn new(name: &str, unit: &str, scale: Scale) -> Self {
+        Self { name: name.into(), unit: unit.into(), scale }
+    }
+}
+
 /// One modality: channels that change together and share their knots under `Adaptive`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +62,7 @@ pub struct ChannelGroup {
 impl ChannelGroup {
     /// A group whose channels share one unit and one scale.
     pub fn new(name: &str, channels: &[&str], unit: &str, scale: Scale) -> Self {
-        let channels = channels.iter().map(|name| Channel { name: (*name).into(), unit: unit.into(), scale }).collect();
+        let channels = channels.iter().map(|name| Channel::new(name, unit, scale)).collect();
         Self { name: name.into(), channels }
     }
 }

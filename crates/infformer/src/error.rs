@@ -112,6 +112,9 @@ pub enum Error {
         /// The value found, as text.
         found: String,
     },
+    /// Observations, resets or wanted ticks that do not fit the model or the state.
+    #[error("the segment is refused: {0}")]
+    Segment(String),
     /// A model state that does not fit.
     #[error("the model state is refused: {0}")]
     State(String),

@@ -52,3 +52,4 @@ pub use runtime::{Runtime, RuntimeConfig, RuntimeDiagnostics, RuntimeMode, Submi
 pub use view::{MemoryView, ViewRequest};
 
 pub use candle_core::{self, Device};
+pub use candle_nn;

@@ -52,7 +52,7 @@ pub use parameters::Parameters;
 pub use schedule::{Clock, Reset};
 pub use state::{LayerState, ModelState};
 
-use crate::channels::ChannelLayout;
+use crate::channels::{ChannelLayout, is_storable};
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -71,7 +71,7 @@ const CHUNKS_A_PIECE: usize = 8;
 pub enum Wanted {
     /// Of all.
     All,
-    /// Of the last few.
+    /// Of the last so many; of all, where there are fewer.
     Last(usize),
 }
 
@@ -197,26 +197,36 @@ impl Model {
         wanted: Wanted,
         state: &ModelState,
     ) -> Result<(Outputs, ModelState)> {
-        let (batch, ticks, channels) = x.dims3()?;
-        state.check_batch(batch)?;
-        if batch == 0 {
-            return Err(Error::Shape { what: "the members of a batch", expected: 1, found: 0 });
+        let refuse = |message: String| Err(Error::Segment(message));
+        let &[batch, ticks, channels] = x.dims() else {
+            return refuse(format!("it is {:?} instead of [batch, ticks, channels]", x.dims()));
+        };
+        if batch == 0 || batch != state.batch() {
+            let of_state = state.batch();
+            return refuse(format!(
+                "it has {batch} members, the state {of_state}: as many, and at least 1, are needed"
+            ));
         }
         if channels != self.encoder.channels() {
             return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found: channels });
         }
         // What is no number spreads to all that follows, also past a reset.
-        if !x.detach().abs()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.is_finite() {
-            let (what, channel) = ("the segment", self.layout.names().join(", "));
-            return Err(Error::NotFinite { what, channel, value: "NaN or infinite".into() });
+        let magnitudes = x.detach().abs()?.to_dtype(DType::F32)?;
+        if !magnitudes.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            let magnitudes = magnitudes.flatten_all()?.to_vec1::<f32>()?;
+            let at = magnitudes.iter().position(|value| !is_storable(*value)).unwrap_or(0);
+            let (channel, value) = (self.layout.names()[at % channels].clone(), magnitudes[at].to_string());
+            return Err(Error::NotFinite { what: "the segment", channel, value });
         }
         if state.fingerprint != self.config.fingerprint()? {
             return Err(Error::State("this state belongs to a model of another configuration".into()));
         }
         for reset in resets {
             if reset.member >= batch || reset.tick >= ticks {
-                let found = format!("member {}, tick {}", reset.member, reset.tick);
-                return Err(Error::State(format!("reset of {found}: the segment has {batch} members, {ticks} ticks")));
+                let Reset { member, tick } = reset;
+                return refuse(format!(
+                    "a reset of member {member} at tick {tick}: it has {batch} members and {ticks} ticks, counted from 0"
+                ));
             }
         }
         let first_wanted = match wanted {
@@ -239,7 +249,7 @@ impl Model {
             }
         }
         if streams.is_empty() {
-            return Err(Error::Shape { what: "the ticks wanted of a segment", expected: 1, found: 0 });
+            return refuse("no tick of it is wanted: at least 1 is".into());
         }
         let stream = self.norm.forward(&Tensor::cat(&streams, 1)?)?;
         let readout = if readouts.is_empty() { None } else { Some(Tensor::cat(&readouts, 1)?) };
@@ -290,6 +300,9 @@ impl Model {
     /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\]. Gradients flow back
     /// through the state: a stream without end passes on [`ModelState::detach`], or its graph grows without end.
     pub fn step(&self, x: &Tensor, state: &ModelState) -> Result<(Outputs, ModelState)> {
+        if x.dims().len() != 2 {
+            return Err(Error::Segment(format!("a tick is {:?} instead of [batch, channels]", x.dims())));
+        }
         let (outputs, state) = self.forward_segment(&x.unsqueeze(1)?, &[], Wanted::All, state)?;
         let heads = outputs.heads.iter().map(|head| head.squeeze(1)).collect::<candle_core::Result<_>>()?;
         let readout = match outputs.readout {

@@ -215,10 +215,23 @@ fn what_does_not_fit_is_refused() {
     memory.write(&Tensor::zeros((2, 4, 12), DType::F32, &Device::Cpu).unwrap()).unwrap();
     let empty = model.empty_state(0).unwrap();
     let nobody = Tensor::zeros((0, 5, 3), DType::F32, &Device::Cpu).unwrap();
-    assert!(matches!(model.forward_segment(&nobody, &[], Wanted::All, &empty), Err(Error::Shape { .. })));
+    assert!(matches!(model.forward_segment(&nobody, &[], Wanted::All, &empty), Err(Error::Segment(_))));
     let nothing = (observations(1, 5, 1) * f64::NAN).unwrap();
     let state = model.empty_state(1).unwrap();
     assert!(matches!(model.forward_segment(&nothing, &[], Wanted::All, &state), Err(Error::NotFinite { .. })));
+    let x = observations(1, 5, 1);
+    let refused = |resets: &[Reset], wanted, x: &Tensor| {
+        model.forward_segment(x, resets, wanted, &state).unwrap_err().to_string()
+    };
+    let said = refused(&[Reset { member: 0, tick: 5 }], Wanted::All, &x);
+    assert!(said.contains("member 0 at tick 5"), "{said}");
+    assert!(refused(&[], Wanted::Last(0), &x).contains("at least 1"));
+    assert!(refused(&[], Wanted::All, &x.squeeze(0).unwrap()).contains("[5, 3] instead of [batch, ticks, channels]"));
+    assert!(refused(&[], Wanted::All, &observations(2, 5, 1)).contains("2 members, the state 1"));
+    assert!(matches!(model.step(&x, &state), Err(Error::Segment(_))));
+    let mut nameless = config.clone();
+    nameless.inputs.clear();
+    assert!(nameless.validate().unwrap_err().to_string().contains("`inputs`"));
     config.heads[0].kind = HeadKind::Gaussian { size: usize::MAX };
     assert!(matches!(config.validate(), Err(Error::Configuration { .. })));
 }

@@ -6,6 +6,7 @@ use crate::optimiser::OptimiserConfig;
 use crate::task::{Distance, Task, sorting_ceilings};
 use crate::trainer::TrainingConfig;
 use candle_core::Device;
+use clap::ValueEnum;
 use infformer::Forgetting;
 use infformer::basis::BasisKind;
 use infformer::density::Measure;
@@ -27,7 +28,8 @@ const SORTING_SYMBOLS: usize = 20;
 pub const TIMES: [usize; 2] = [8, 64];
 
 /// One row of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Memory {
     /// Ours: `Adaptive` for recall, `Uniform` for sorting.
     Ours,

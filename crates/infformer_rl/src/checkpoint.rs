@@ -13,10 +13,12 @@ use std::path::Path;
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// The whole training configuration, as RON: a checkpoint belongs to one.
+    /// The training configuration, as RON, but for when it ends: a checkpoint belongs to one.
     pub configuration: String,
     /// Steps taken.
     pub step: u64,
+    /// Accuracy of the last evaluation.
+    pub accuracy: f64,
     /// Best accuracy seen in an evaluation, and at which step.
     pub best: f64,
     /// The step of the best accuracy.
@@ -25,6 +27,27 @@ pub struct Progress {
     pub seconds: f64,
     /// Whether the run ended by itself.
     pub finished: bool,
+    /// What the next record is made of.
+    pub sums: Sums,
+}
+
+/// Sums over the steps since the last evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sums {
+    /// How many steps.
+    pub steps: f64,
+    /// Training losses.
+    pub loss: f64,
+    /// Norms of the gradients before clipping.
+    pub norm: f64,
+    /// Seconds of making sequences.
+    pub data: f64,
+    /// Seconds of forward passes.
+    pub forward: f64,
+    /// Seconds of backward passes.
+    pub backward: f64,
+    /// Seconds of the optimiser.
+    pub optimiser: f64,
 }
 
 const PROGRESS: &str = "infformer_training";

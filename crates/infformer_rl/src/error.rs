@@ -18,7 +18,7 @@ pub enum Error {
     #[error("training configuration: {0}")]
     Configuration(String),
     /// A checkpoint that does not belong to this run.
-    #[error("checkpoint {path} is refused: {message}; remove it or pass another --output")]
+    #[error("checkpoint {path} is refused: {message}; remove it or choose another folder")]
     Checkpoint {
         /// Which file.
         path: PathBuf,

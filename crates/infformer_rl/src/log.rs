@@ -1,5 +1,6 @@
 //! What a run tells while it goes on: one JSON line an evaluation, and TensorBoard events.
 
+use crate::checkpoint::{Progress, Sums};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,24 @@ pub struct Record {
     pub backward_seconds: f64,
     /// The optimiser.
     pub optimiser_seconds: f64,
+}
+
+impl Record {
+    /// The record of an evaluation and of the steps since the one before.
+    pub(crate) fn new(progress: &Progress) -> Self {
+        let Sums { steps, loss, norm, data, forward, backward, optimiser } = progress.sums;
+        Self {
+            step: progress.step,
+            loss: loss / steps,
+            accuracy: progress.accuracy,
+            gradient_norm: norm / steps,
+            seconds: progress.seconds,
+            data_seconds: data,
+            forward_seconds: forward,
+            backward_seconds: backward,
+            optimiser_seconds: optimiser,
+        }
+    }
 }
 
 /// Appends records to `metrics.jsonl` and to a TensorBoard event file of a folder.

@@ -1,11 +1,13 @@
 //! How this crate's programs start: with the tensor library's threads and the allocator set, and a stack that a long
 //! recurrence needs; and what they share in their arguments.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
 use std::env;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set where the program has started itself.
 const STARTED: &str = "INFFORMER_RL_STARTED";
@@ -33,6 +35,11 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device> {
         Ok(match self {
             DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda if !candle_core::utils::cuda_is_available() => {
+                let message =
+                    "this program was built without CUDA: `cargo run --release --features cuda -p infformer_rl …`";
+                return Err(Error::Configuration(message.into()));
+            }
             DeviceChoice::Cuda => Device::new_cuda(0)?,
         })
     }
@@ -63,6 +70,16 @@ pub fn run(threads: usize, work: impl FnOnce() -> Result<()> + Send + 'static) -
         Ok(Err(_)) => report("the work panicked"),
         Err(error) => report(&error.to_string()),
     }
+}
+
+/// A flag that Ctrl-C sets: long work looks at it and ends by itself.
+pub fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    if let Err(error) = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)) {
+        eprintln!("Ctrl-C will end the program at once: {error}");
+    }
+    stop
 }
 
 fn report(message: &str) -> ExitCode {

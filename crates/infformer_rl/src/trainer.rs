@@ -1,7 +1,7 @@
 //! The training loop: every step's sequences follow from the seed and the step's number, so that a run that was
 //! stopped and resumed is the same run.
 
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint::{self, Progress, Sums};
 use crate::error::{Error, Result};
 use crate::learner::{Learner, LearnerConfig};
 use crate::log::{Log, Record};
@@ -106,29 +106,41 @@ fn random(seed: u64, stream: Stream, number: u64) -> ChaCha8Rng {
 }
 
 /// Trains, or goes on where the checkpoint in `folder` stopped; `stop` ends it after the step under way. Writes
-/// `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`.
+/// `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`, and shows its progress on the
+/// standard error.
+///
+/// `steps`, `stop_at` and `patience` may be changed between two calls. Errors: a configuration that makes no sense, a
+/// checkpoint of another one, files that cannot be read or written, a loss that is no number any more.
 pub fn train(config: &TrainingConfig, folder: &Path, device: &Device, stop: &AtomicBool) -> Result<Trained> {
     config.validate()?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let learner = config.learner.init(&config.task, config.seed, device)?;
     let mut optimiser = Optimiser::new(&config.optimiser, learner.parameters())?;
-    let configuration = ron::to_string(config).map_err(|error| Error::Configuration(error.to_string()))?;
+    let endless = TrainingConfig { steps: 0, stop_at: None, patience: None, ..config.clone() };
+    let configuration = ron::to_string(&endless).map_err(|error| Error::Configuration(error.to_string()))?;
     let file = folder.join("checkpoint.safetensors");
     let mut progress = match file.exists() {
         true => checkpoint::load(&file, &configuration, learner.parameters(), &mut optimiser)?,
         false => Progress { configuration, ..Progress::default() },
     };
+    progress.finished = has_ended(config, &progress);
+    if progress.finished {
+        return Ok(Trained { learner, progress });
+    }
+    if progress.step > 0 {
+        eprintln!("going on from step {}", progress.step);
+    }
     let mut log = Log::open(folder, progress.step)?;
     let bar = ProgressBar::new(config.steps).with_position(progress.step);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len} {msg} {eta} left") {
         bar.set_style(style);
     }
-    let mut sums = Sums::default();
     let begun = Instant::now();
     let before = progress.seconds;
-    while !progress.finished && progress.step < config.steps && !stop.load(Ordering::Relaxed) {
+    while !progress.finished && !stop.load(Ordering::Relaxed) {
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        let sums = &mut progress.sums;
         let mut random = random(config.seed, Stream::Training, progress.step);
         let Batch { x, targets } = config.task.sample(config.batch, Difficulty::Training, &mut random, device)?;
         sums.data += lap();
@@ -151,49 +163,37 @@ pub fn train(config: &TrainingConfig, folder: &Path, device: &Device, stop: &Ato
         bar.set_position(progress.step);
         if progress.step.is_multiple_of(config.evaluate_every) || progress.step == config.steps {
             let accuracy = evaluate(config, &learner, Difficulty::Farthest(1), config.evaluation_sequences, device)?;
-            progress.seconds = before + begun.elapsed().as_secs_f64();
-            log.write(folder, &sums.record(&progress, accuracy))?;
-            bar.set_message(format!("loss {:.3} accuracy {accuracy:.3}", sums.loss / sums.steps));
-            sums = Sums::default();
+            (progress.accuracy, progress.seconds) = (accuracy, before + begun.elapsed().as_secs_f64());
+            let record = Record::new(&progress);
+            log.write(folder, &record)?;
+            progress.sums = Sums::default();
+            let told = format!("loss {:.3} accuracy {accuracy:.3}", record.loss);
+            if bar.is_hidden() {
+                eprintln!("step {} of {}: {told}", progress.step, config.steps);
+            }
+            bar.set_message(told);
             if accuracy > progress.best || progress.best_step == 0 {
                 (progress.best, progress.best_step) = (accuracy, progress.step);
             }
-            let waited = (progress.step - progress.best_step) / config.evaluate_every;
-            progress.finished = progress.step == config.steps
-                || config.stop_at.is_some_and(|enough| accuracy >= enough)
-                || config.patience.is_some_and(|patience| waited >= patience);
+            progress.finished = has_ended(config, &progress);
             checkpoint::save(&file, learner.parameters(), &optimiser, &progress)?;
         }
     }
-    bar.abandon();
+    bar.finish_and_clear();
+    if !progress.finished {
+        progress.seconds = before + begun.elapsed().as_secs_f64();
+        checkpoint::save(&file, learner.parameters(), &optimiser, &progress)?;
+    }
     Ok(Trained { learner, progress })
 }
 
-#[derive(Default)]
-struct Sums {
-    steps: f64,
-    loss: f64,
-    norm: f64,
-    data: f64,
-    forward: f64,
-    backward: f64,
-    optimiser: f64,
-}
-
-impl Sums {
-    fn record(&self, progress: &Progress, accuracy: f64) -> Record {
-        Record {
-            step: progress.step,
-            loss: self.loss / self.steps,
-            accuracy,
-            gradient_norm: self.norm / self.steps,
-            seconds: progress.seconds,
-            data_seconds: self.data,
-            forward_seconds: self.forward,
-            backward_seconds: self.backward,
-            optimiser_seconds: self.optimiser,
-        }
-    }
+/// Whether a run that is so far goes no further.
+fn has_ended(config: &TrainingConfig, progress: &Progress) -> bool {
+    let evaluated = progress.best_step > 0;
+    let waited = (progress.step - progress.best_step) / config.evaluate_every;
+    progress.step >= config.steps
+        || (evaluated && config.stop_at.is_some_and(|enough| progress.accuracy >= enough))
+        || (evaluated && config.patience.is_some_and(|patience| waited >= patience))
 }
 
 /// Mean of −ln p(right class) over logits \[batch, n, classes\] and targets \[batch, n\].

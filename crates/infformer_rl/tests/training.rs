@@ -80,6 +80,9 @@ fn a_run_that_was_resumed_is_the_same_run() {
         records.iter().map(|record| (record.step, record.loss, record.accuracy)).collect()
     };
     assert_eq!(told("whole"), told("part"));
+    // It goes on where more steps are allowed.
+    let longer = go(&TrainingConfig { steps: 40, ..config.clone() }, &part);
+    assert_eq!((longer.progress.step, longer.progress.finished), (40, true));
     // Another configuration does not go on from this checkpoint; a damaged file says so.
     let other = TrainingConfig { seed: 1, ..config.clone() };
     let refused = train(&other, &part, &Device::Cpu, &AtomicBool::new(false)).unwrap_err();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// What an observation is made of, in order.
+    /// What an observation is made of: one number a channel, in this order; tokens are whole numbers.
     pub inputs: Vec<Input>,
     /// What comes out at every tick.
     pub heads: Vec<Head>,
@@ -283,7 +283,13 @@ impl ModelConfig {
             Input::Token { vocabulary, .. } => vec![Some(*vocabulary)],
             Input::Continuous { channels, .. } => vec![None; channels.len()],
         });
-        Ok(ChannelLayout::new(&groups)?.with_tokens(vocabularies.collect()))
+        let layout = ChannelLayout::new(&groups).map_err(|error| match error {
+            Error::Configuration { field, value, allowed } => {
+                Error::Configuration { field: field.replacen("groups", "inputs", 1), value, allowed }
+            }
+            other => other,
+        })?;
+        Ok(layout.with_tokens(vocabularies.collect()))
     }
 
     /// Most ticks that the short-term memory holds: S + L − 1.

@@ -1,6 +1,6 @@
 //! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use infformer_rl::benchmark::{self, Memory, Row, TIMES, WINDOW};
 use infformer_rl::learner::Learner;
 use infformer_rl::program::{self, DeviceChoice};
@@ -9,7 +9,6 @@ use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 
 /// Trains our memory and what stands beside it on the same task, and prints a table.
 #[derive(Debug, Parser)]
@@ -22,9 +21,9 @@ struct Arguments {
     /// The rows as JSON, too.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
-    /// Rows wanted, by name; all if none is given.
-    #[arg(long, value_delimiter = ',', global = true)]
-    memories: Vec<String>,
+    /// Rows wanted, with commas between; all if none is given.
+    #[arg(long, value_enum, value_delimiter = ',', global = true)]
+    memories: Vec<Memory>,
     /// Seed of weights and sequences.
     #[arg(long, default_value_t = 0, global = true)]
     seed: u64,
@@ -46,9 +45,9 @@ enum Table {
         /// Distances wanted, in windows; 8 and 64 if none is given.
         #[arg(long, value_delimiter = ',')]
         times: Vec<usize>,
-        /// Tasks wanted: first-token, key-value.
-        #[arg(long, value_delimiter = ',')]
-        tasks: Vec<String>,
+        /// Tasks wanted, with commas between; both if none is given.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        tasks: Vec<RecallTask>,
     },
     /// The paper's sorting task.
     Sorting {
@@ -58,22 +57,36 @@ enum Table {
     },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RecallTask {
+    FirstToken,
+    KeyValue,
+}
+
+impl RecallTask {
+    fn is(self, task: &Task) -> bool {
+        match self {
+            RecallTask::FirstToken => matches!(task, Task::FirstToken { .. }),
+            RecallTask::KeyValue => matches!(task, Task::KeyValue { .. }),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     program::run(arguments.threads, move || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let wanted = |name: &str, names: &[String]| names.is_empty() || names.iter().any(|other| other == name);
-    let memories: Vec<Memory> =
-        Memory::ALL.into_iter().filter(|memory| wanted(memory.name(), &arguments.memories)).collect();
+    let memories = if arguments.memories.is_empty() { &Memory::ALL[..] } else { &arguments.memories };
     let device = arguments.device.open()?;
     let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
         Table::Recall { times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
-                for task in benchmark::recall_tasks(*times).iter().filter(|task| wanted(task.name(), tasks)) {
-                    for memory in &memories {
+                let wanted = |task: &&Task| tasks.is_empty() || tasks.iter().any(|name| name.is(task));
+                for task in benchmark::recall_tasks(*times).iter().filter(wanted) {
+                    for memory in memories {
                         let config = benchmark::recall_run(task, *times, *memory, arguments.steps, arguments.seed)?;
                         runs.push((config, times * WINDOW, *memory, None));
                     }
@@ -84,7 +97,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             for length in lengths {
                 let [whole, window] = benchmark::ceilings(*length);
                 println!("sorting {length}: by all counts {whole:.3}, by the window's counts alone {window:.3}");
-                for memory in &memories {
+                for memory in memories {
                     let config = benchmark::sorting_run(*length, *memory, arguments.steps, arguments.seed)?;
                     runs.push((config, *length, *memory, Some(window)));
                 }
@@ -92,12 +105,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     runs.iter().try_for_each(|(config, ..)| config.validate())?;
+    let stop = program::stop_on_interrupt();
     let mut rows = vec![];
     for (config, ticks, memory, window_ceiling) in &runs {
         let name = format!("{}-{ticks}-{}-{}", config.task.name(), memory.name(), config.seed);
         eprintln!("{name}");
         let folder = arguments.output.join(name);
-        let trained = train(config, &folder, &device, &AtomicBool::new(false))?;
+        let trained = train(config, &folder, &device, &stop)?;
+        if !trained.progress.finished {
+            eprintln!("stopped at step {}; the same command goes on from there", trained.progress.step);
+            break;
+        }
         if let Learner::Transformer(model) = &trained.learner {
             infformer::weights::save(model, &folder, config.task.name())?;
         }

@@ -8,13 +8,11 @@ use infformer_rl::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains a network with a memory, or a baseline, on a sequence task. Ctrl-C stops it; the same command goes on.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The run, as RON.
+    /// The run, as RON: see crates/infformer_rl/runs.
     config: PathBuf,
     /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights.
     #[arg(long)]
@@ -25,7 +23,7 @@ struct Arguments {
     /// Another seed than the file's.
     #[arg(long)]
     seed: Option<u64>,
-    /// After training, evaluate at so many times the farthest distance too.
+    /// After training, evaluate at so many times the farthest distance too; 1 does not.
     #[arg(long, default_value_t = 16)]
     beyond: usize,
     /// Threads of the tensor library, where RAYON_NUM_THREADS does not say.
@@ -44,13 +42,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut config = TrainingConfig::from_ron(&text)?;
     config.seed = arguments.seed.unwrap_or(config.seed);
     let device = arguments.device.open()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
+    let stop = program::stop_on_interrupt();
     let trained = train(&config, &arguments.output, &device, &stop)?;
     let progress = &trained.progress;
     if !progress.finished {
-        println!("stopped at step {}; the same command goes on from the last checkpoint", progress.step);
+        println!("stopped at step {}; the same command goes on from there", progress.step);
         return Ok(());
     }
     let count = trained.learner.parameter_count();
@@ -62,7 +58,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("accuracy {beyond:.3} at {} times that", arguments.beyond);
     }
     if let Learner::Transformer(model) = &trained.learner {
-        infformer::weights::save(model, &arguments.output, config.task.name())?;
+        let name = config.task.name();
+        infformer::weights::save(model, &arguments.output, name)?;
+        println!("{name}.model.ron and {name}.safetensors are in {}", arguments.output.display());
     }
     Ok(())
 }
