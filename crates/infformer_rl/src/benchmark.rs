@@ -218,19 +218,23 @@ pub fn ceilings(length: usize) -> [f64; 2] {
     sorting_ceilings(SORTING_SYMBOLS, length, sorting_window(length), 400, random)
 }
 
-/// Rows as a table.
+/// Rows as a table; what the window's counts would reach is a column where there is something to be counted.
 pub fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| task | ticks | memory | parameters | seed | steps | seconds | accuracy | farther | window's counts |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+    let counted = rows.iter().any(|row| row.window_ceiling.is_some());
+    let last = |cell: &str| if counted { format!(" {cell} |") } else { String::new() };
+    let mut text = format!(
+        "| task | ticks | memory | parameters | seed | steps | seconds | accuracy | farther |{}\n\
+         |---|---|---|---|---|---|---|---|---|{}\n",
+        last("window's counts"),
+        if counted { "---|" } else { "" },
     );
     for row in rows {
-        let Row { task, ticks, parameters, seed, steps, most_steps, seconds, accuracy, .. } = row;
-        let window = row.window_ceiling.map_or("-".into(), |share| format!("{share:.3}"));
-        let beyond = format!("{:.3} ({} x)", row.beyond, row.beyond_times);
-        let name = row.memory.name();
+        let Row { task, ticks, parameters, seed, steps, most_steps, seconds, accuracy, beyond, beyond_times, .. } = row;
+        let (memory, window) = (row.memory.name(), row.window_ceiling.unwrap_or(f64::NAN));
         text += &format!(
-            "| {task} | {ticks} | {name} | {parameters} | {seed} | {steps} of {most_steps} | {seconds:.0} | {accuracy:.3} | {beyond} | {window} |\n"
+            "| {task} | {ticks} | {memory} | {parameters} | {seed} | {steps} of {most_steps} | {seconds:.0} | {accuracy:.3} | \
+             {beyond:.3} ({beyond_times} x) |{}\n",
+            last(&format!("{window:.3}"))
         );
     }
     text

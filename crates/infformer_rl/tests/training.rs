@@ -4,7 +4,7 @@
 use candle_core::Device;
 use infformer::model::LongTermForgetting;
 use infformer_rl::Error;
-use infformer_rl::benchmark::{Memory, WINDOW, recall_run, recall_tasks, sorting_run, sorting_window};
+use infformer_rl::benchmark::{Memory, Row, WINDOW, recall_run, recall_tasks, sorting_run, sorting_window};
 use infformer_rl::learner::{Learner, LearnerConfig};
 use infformer_rl::log;
 use infformer_rl::task::{Difficulty, Distance, Task, by_frequency, sorting_ceilings};
@@ -200,6 +200,31 @@ fn the_program_trains_and_says_what_is_wrong() {
         let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
         assert!(!wrong.status.success() && said.contains("training configuration"), "{wrong:?}");
     }
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// A table, its rows as JSON, the same again from the folders of its runs; a name that is none is an error.
+#[test]
+fn the_benchmark_prints_its_rows() {
+    let path = folder("benchmark");
+    std::fs::create_dir_all(&path).unwrap();
+    let json = path.join("rows.json");
+    let run = |memories: &str| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_benchmark"));
+        program.args(["recall", "--times", "2", "--tasks", "first-token", "--steps", "5", "--memories", memories]);
+        program.arg("--output").arg(&path).arg("--json").arg(&json).output().unwrap()
+    };
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let done = run("ours,window");
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(said(&done).lines().filter(|line| line.starts_with("| first-token | 32 | ")).count(), 2);
+    let rows: Vec<Row> = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(rows.iter().map(|row| row.memory).collect::<Vec<_>>(), [Memory::Ours, Memory::Window]);
+    assert!(rows.iter().all(|row| (row.steps, row.most_steps, row.seed) == (5, 5, 0)));
+    assert_eq!(said(&run("ours,window")), said(&done));
+    let wrong = run("ours,none");
+    let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && told.contains("mean-pooled"), "{told}");
     std::fs::remove_dir_all(path).unwrap();
 }
 
