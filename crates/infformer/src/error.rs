@@ -199,6 +199,14 @@ pub enum WeightsError {
         /// What the system says.
         message: String,
     },
+    /// What is wrong with the weights of one file.
+    #[error("{path}: {error}")]
+    In {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        error: Box<WeightsError>,
+    },
     /// Bytes that are no safetensors file, or end too early.
     #[error("no whole safetensors file: {0}; copy or download it again")]
     Unreadable(String),

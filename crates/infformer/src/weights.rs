@@ -104,7 +104,13 @@ pub fn load(folder: &Path, name: &str, device: &Device) -> Result<Model> {
         std::fs::read(&path).map_err(|error| file(&path, &error))
     };
     let config = ModelConfig::from_ron(&String::from_utf8_lossy(&read(CONFIG_ENDING)?))?;
-    from_bytes(&config, &read(WEIGHTS_ENDING)?, device)
+    from_bytes(&config, &read(WEIGHTS_ENDING)?, device).map_err(|error| match error {
+        Error::Weights(error) => {
+            let path = folder.join(format!("{name}.{WEIGHTS_ENDING}")).display().to_string();
+            WeightsError::In { path, error: Box::new(error) }.into()
+        }
+        other => other,
+    })
 }
 
 fn file(path: &Path, error: &std::io::Error) -> Error {

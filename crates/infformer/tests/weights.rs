@@ -31,6 +31,9 @@ fn what_is_saved_comes_back() {
     let loaded = weights::load(&folder, "small", &Device::Cpu).unwrap();
     assert_eq!(loaded.config(), model.config());
     assert_eq!(difference(&answer(&loaded), &answer(&model)), 0.0);
+    std::fs::write(folder.join("small.safetensors"), b"cut short").unwrap();
+    let short = weights::load(&folder, "small", &Device::Cpu).unwrap_err().to_string();
+    assert!(short.contains("small.safetensors") && short.contains("no whole"), "{short}");
     std::fs::remove_dir_all(&folder).unwrap();
     let missing = weights::load(&folder, "small", &Device::Cpu).unwrap_err();
     assert!(matches!(missing, Error::Weights(WeightsError::File { .. })), "{missing}");
