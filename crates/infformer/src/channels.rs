@@ -171,6 +171,15 @@ impl ChannelLayout {
         Error::UnknownChannel { name: name.into(), known: self.names.join(", ") }
     }
 
+    /// Checks that a queue of layout `queue` can be taken.
+    pub(crate) fn check_queue(&self, queue: &ChannelLayout) -> Result<()> {
+        // Mostly it is the very same one, and its names need no comparison.
+        if std::ptr::eq(queue, self) || queue == self {
+            return Ok(());
+        }
+        Err(Error::Layout { expected: self.names.join(", "), found: queue.names.join(", ") })
+    }
+
     /// Checks that `values` has one finite number a channel, and a token that is known where there are tokens.
     pub fn check(&self, what: &'static str, values: &[f32]) -> Result<()> {
         if values.len() != self.width() {

@@ -247,12 +247,7 @@ impl Engine {
         if self.slots[slot].step == self.steps {
             return Err(Error::Repeated { agent: step.agent.to_string() });
         }
-        if **step.observations.layout() != *self.layout {
-            return Err(Error::Layout {
-                expected: self.layout.names().join(", "),
-                found: step.observations.layout().names().join(", "),
-            });
-        }
+        self.layout.check_queue(step.observations.layout())?;
         let counters = &self.arena.counters[slot];
         if let Some((found, _)) = step.observations.get(0)
             && counters.observations > 0

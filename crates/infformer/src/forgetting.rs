@@ -79,8 +79,8 @@ impl AdaptiveRule {
     /// What differs stays, however old it is, within a million observations: the rule for a trained model, which makes
     /// alike what it does not need. Discounted for its age, as by default, what a model learns to keep melts all the
     /// same. Two means count as equal where they differ by less than a tenth, squared, a channel: what a layer
-    /// remembers is normalised, so that is a third of a standard deviation (smaller tolerances learnt ten times slower;
-    /// `infformer_rl`'s benchmark page has the figures).
+    /// remembers is normalised, so that is a third of a standard deviation (`infformer_rl`'s benchmark page has figures
+    /// for other values).
     pub fn ageless() -> Self {
         Self { resolution: 1e6, mix: 0.0, tolerance: 0.1 }
     }

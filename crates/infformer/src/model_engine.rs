@@ -131,12 +131,9 @@ impl ModelEngine {
             && !places.is_empty()
         {
             let after = advance(&self.model, states.select(&places)?, &mut seeing);
-            match after.and_then(|after| states.put(&places, &after)) {
-                Ok(()) => {}
-                Err(error) => {
-                    seeing.iter_mut().for_each(|step| step.model.clear());
-                    return Err(error);
-                }
+            if let Err(error) = after.and_then(|after| states.put(&places, &after)) {
+                seeing.iter_mut().for_each(|step| step.model.clear());
+                return Err(error);
             }
         }
         for step in seeing {
@@ -150,12 +147,7 @@ impl ModelEngine {
 
     fn check(&self, step: &AgentStep) -> Result<()> {
         let slot = self.slot(step.agent)?;
-        if **step.observations.layout() != **self.model.layout() {
-            return Err(Error::Layout {
-                expected: self.model.layout().names().join(", "),
-                found: step.observations.layout().names().join(", "),
-            });
-        }
+        self.model.layout().check_queue(step.observations.layout())?;
         if self.slots[slot].step == self.steps {
             return Err(Error::Repeated { agent: step.agent.to_string() });
         }

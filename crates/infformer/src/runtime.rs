@@ -285,12 +285,7 @@ impl Runtime {
         queries: &[Query],
     ) -> Result<Submitted> {
         self.check(agent)?;
-        if **observations.layout() != *self.layout {
-            return Err(Error::Layout {
-                expected: self.layout.names().join(", "),
-                found: observations.layout().names().join(", "),
-            });
-        }
+        self.layout.check_queue(observations.layout())?;
         if self.model().is_some() && !queries.is_empty() {
             return Err(Error::QueryOfModel);
         }

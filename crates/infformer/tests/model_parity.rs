@@ -5,7 +5,9 @@ mod models;
 
 use candle_core::{DType, Device, Tensor};
 use infformer::Error;
-use infformer::model::{HeadKind, InputMask, ModelConfig, ModelState, ReadingDensity, Reset, Wanted};
+use infformer::model::{
+    HeadKind, InputMask, LongTermForgetting, ModelConfig, ModelState, ReadingDensity, Reset, Wanted,
+};
 use models::{config, densities, difference, observations, policies};
 
 /// f32 sums of some dozen terms in another order, through two layers: 60 steps of rounding of 6e-8.
@@ -232,6 +234,11 @@ fn what_does_not_fit_is_refused() {
     let mut nameless = config.clone();
     nameless.inputs.clear();
     assert!(nameless.validate().unwrap_err().to_string().contains("`inputs`"));
+    for rate in [0, 3, 6, 1 << 32] {
+        let pooled = LongTermForgetting::MeanPooled { rate };
+        let pooled = models::config(pooled, ReadingDensity::Gibbs, InputMask::Everything);
+        assert!(matches!(pooled.validate(), Err(Error::Configuration { .. })), "{rate}");
+    }
     config.heads[0].kind = HeadKind::Gaussian { size: usize::MAX };
     assert!(matches!(config.validate(), Err(Error::Configuration { .. })));
 }

@@ -357,8 +357,11 @@ impl ModelConfig {
         match &long_term.forgetting {
             LongTermForgetting::Signal(forgetting) => forgetting.validate()?,
             LongTermForgetting::MeanPooled { rate } => {
-                let fits = *rate > 0 && (self.chunk.is_multiple_of(*rate) || rate.is_multiple_of(self.chunk));
-                check("long_term.forgetting.rate", *rate, fits, "a divisor or a multiple of `chunk`")?;
+                // Ticks of a mean are counted in f32 and u32.
+                let fits = (1..=1 << 24).contains(rate)
+                    && (self.chunk.is_multiple_of(*rate) || rate.is_multiple_of(self.chunk));
+                let allowed = "a divisor or a multiple of `chunk`, up to 16777216";
+                check("long_term.forgetting.rate", *rate, fits, allowed)?;
                 let slots = self.chunk / rate;
                 check(
                     "long_term.capacity",
