@@ -1,20 +1,34 @@
 //! The state of all agents of one engine: a slot each, one array a kind of state.
 //!
-//! The long-term signals lie in one candle tensor \[slots, floats\] on the engine's device. What the host touches at
-//! every tick (short-term rings, statistics, counters, lengths of blocks) lies on the host. On the CPU the tensor is
-//! written and read in place; on other devices writes are one product over the gathered slots.
+//! On the CPU the long-term signals lie in one array \[slots, floats\], written and read in place, agent by agent. On
+//! other devices they are a tensor; writes are one product over the gathered slots, and what the host touches at every
+//! tick (short-term rings, statistics, counters) stays on the host.
 
-use crate::blocks::{BlocksPlan, BlocksState};
+use crate::blocks::BlocksState;
+use crate::config::StatePrecision;
 use crate::error::{Error, Result};
+use crate::kernels::RingRows;
 use crate::moments::AgentState;
 use crate::plan::{Counters, MemoryPlan, Policy, Statistics, observe};
-use crate::signal::{LinearPlan, LinearState, Matrix};
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
-use std::cell::RefCell;
+use crate::signal::{LinearPlan, LinearState, WriteScratch};
+use candle_core::{DType, Device, Tensor};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use std::collections::BTreeMap;
 
-/// Slots written at once: it bounds the matrices that agents of different ages need under `Uniform`.
+/// Slots written at once on a device: it bounds the matrices that agents of different ages need under `Uniform`.
 const SLOTS_A_WRITE: usize = crate::signal::KEPT_BY_AGE;
+
+/// Bytes that come from memory at once.
+const CACHE_LINE: usize = 64;
+
+/// The long-term signals of all slots \[slots, floats\].
+#[derive(Debug)]
+enum LongTerm {
+    Single(Vec<f32>),
+    Half(Vec<f16>),
+    Device(Tensor),
+}
 
 /// How the long-term tensor is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +42,27 @@ pub(crate) enum Execution {
 #[derive(Debug)]
 pub(crate) struct StateArena {
     device: Device,
-    execution: Execution,
     slots: usize,
-    long_term: Tensor,
+    long_term: LongTerm,
     pub(crate) counters: Vec<Counters>,
     short_term: Vec<f32>,
     mean: Vec<f32>,
     variance: Vec<f32>,
     lengths: Vec<u32>,
+    order: Vec<u32>,
     losses: Vec<f32>,
     table: Vec<f32>,
     histogram: Vec<f32>,
-    scratch: Vec<f32>,
+    scratch: Scratch,
+}
+
+/// Buffers that are used again.
+#[derive(Debug, Default)]
+struct Scratch {
+    write: WriteScratch,
     precision: Vec<f32>,
+    /// One slot's long-term floats, widened.
+    widened: Vec<f32>,
 }
 
 /// The host's parts of one agent's state, and its long-term floats: what a snapshot holds.
@@ -59,22 +81,36 @@ impl StateArena {
             let policy = plan.config.forgetting.name();
             return Err(Error::Device { policy, device: format!("{:?}", device.location()) });
         }
+        let half = plan.config.state == StatePrecision::Half;
+        let long_term = match execution {
+            Execution::Tensors if half => {
+                let device = format!("{:?}", device.location());
+                return Err(Error::Device { policy: "a state of half precision", device });
+            }
+            Execution::Tensors => LongTerm::Device(Tensor::zeros((0, plan.long_term_length()), DType::F32, device)?),
+            Execution::Host if half => LongTerm::Half(vec![]),
+            Execution::Host => LongTerm::Single(vec![]),
+        };
         Ok(Self {
             device: device.clone(),
-            execution,
             slots: 0,
-            long_term: Tensor::zeros((0, plan.long_term_length()), DType::F32, device)?,
+            long_term,
             counters: vec![],
             short_term: vec![],
             mean: vec![],
             variance: vec![],
             lengths: vec![],
+            order: vec![],
             losses: vec![],
             table: vec![],
             histogram: vec![],
-            scratch: vec![],
-            precision: vec![],
+            scratch: Scratch::default(),
         })
+    }
+
+    /// Whether writes and readings go through tensors, for many agents at once.
+    pub(crate) fn is_batched(&self) -> bool {
+        matches!(self.long_term, LongTerm::Device(_))
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -87,8 +123,15 @@ impl StateArena {
             return Ok(());
         }
         let slots = slots.next_power_of_two();
-        let more = Tensor::zeros((slots - self.slots, plan.long_term_length()), DType::F32, &self.device)?;
-        self.long_term = if self.slots == 0 { more } else { Tensor::cat(&[&self.long_term, &more], 0)? };
+        let floats = plan.long_term_length();
+        match &mut self.long_term {
+            LongTerm::Single(values) => values.resize(slots * floats, 0.0),
+            LongTerm::Half(values) => values.resize(slots * floats, f16::ZERO),
+            LongTerm::Device(tensor) => {
+                let more = Tensor::zeros((slots - self.slots, floats), DType::F32, &self.device)?;
+                *tensor = if self.slots == 0 { more } else { Tensor::cat(&[&*tensor, &more], 0)? };
+            }
+        }
         let (table, histogram) = plan.sticky_lengths();
         let width = plan.layout.width();
         self.counters.resize(slots, Counters::default());
@@ -96,6 +139,9 @@ impl StateArena {
         self.mean.resize(slots * width, 0.0);
         self.variance.resize(slots * width, 0.0);
         self.lengths.resize(slots * plan.lengths_length(), 0);
+        if let Policy::Blocks(blocks) = &plan.policy {
+            (self.slots..slots).for_each(|_| self.order.extend(blocks.in_order()));
+        }
         self.losses.resize(slots * plan.lengths_length(), 0.0);
         self.table.resize(slots * table, 0.0);
         self.histogram.resize(slots * histogram, 0.0);
@@ -126,28 +172,48 @@ impl StateArena {
         [short_term, mean, variance, losses, table, histogram]
     }
 
-    /// Copies a slot out.
+    /// Copies a slot out; blocks in their order.
     pub(crate) fn save(&mut self, plan: &MemoryPlan, slot: usize) -> Result<SlotState> {
         let lengths = self.float_lengths(plan);
-        let mut floats = vec![self.long_term.get(slot)?.to_vec1::<f32>()?];
+        let own = slot * lengths[0]..(slot + 1) * lengths[0];
+        let mut long_term = match &self.long_term {
+            LongTerm::Single(values) => values[own].to_vec(),
+            LongTerm::Half(values) => values[own].to_f32_vec(),
+            LongTerm::Device(tensor) => tensor.get(slot)?.to_vec1::<f32>()?,
+        };
+        let stride = plan.lengths_length();
+        if let Policy::Blocks(blocks) = &plan.policy {
+            long_term = blocks.sorted(&long_term, &self.order[slot * stride..(slot + 1) * stride]);
+        }
+        let mut floats = vec![long_term];
         for (array, length) in self.host_arrays().into_iter().zip(&lengths[1..]) {
             floats.push(array[slot * length..(slot + 1) * length].to_vec());
         }
-        let stride = plan.lengths_length();
         let lengths = self.lengths[slot * stride..(slot + 1) * stride].to_vec();
         Ok(SlotState { counters: self.counters[slot], floats, lengths })
     }
 
     /// Copies a state, of the lengths that [`StateArena::float_lengths`] gives, into a slot.
     pub(crate) fn restore(&mut self, plan: &MemoryPlan, slot: usize, state: &SlotState) -> Result<()> {
-        let row = Tensor::from_slice(&state.floats[0], (1, state.floats[0].len()), &self.device)?;
-        self.long_term.slice_set(&row, 0, slot)?;
+        let own = slot * state.floats[0].len()..(slot + 1) * state.floats[0].len();
+        match &mut self.long_term {
+            LongTerm::Single(values) => values[own].copy_from_slice(&state.floats[0]),
+            LongTerm::Half(values) => values[own].convert_from_f32_slice(&state.floats[0]),
+            LongTerm::Device(tensor) => {
+                let row = Tensor::from_slice(&state.floats[0], (1, state.floats[0].len()), &self.device)?;
+                tensor.slice_set(&row, 0, slot)?;
+            }
+        }
         for (array, saved) in self.host_arrays().into_iter().zip(&state.floats[1..]) {
             let length = saved.len();
             array[slot * length..(slot + 1) * length].copy_from_slice(saved);
         }
         let stride = plan.lengths_length();
         self.lengths[slot * stride..(slot + 1) * stride].copy_from_slice(&state.lengths);
+        if let Policy::Blocks(blocks) = &plan.policy {
+            let order = &mut self.order[slot * stride..(slot + 1) * stride];
+            order.iter_mut().zip(blocks.in_order()).for_each(|(order, block)| *order = block);
+        }
         self.counters[slot] = state.counters;
         Ok(())
     }
@@ -171,78 +237,128 @@ impl StateArena {
         counters.lived += interval;
     }
 
+    /// Reads a little of every cache line of a slot's state: the lines come all at once, not each when it is needed.
+    /// For the slot whose turn is next. (Prefetch instructions do less: they give up where an address must be looked
+    /// up first.)
+    pub(crate) fn fetch(&self, plan: &MemoryPlan, slot: usize) {
+        let (long, ring) = (plan.long_term_length(), plan.short_term_rows() * plan.row_width());
+        let (width, stride) = (plan.layout.width(), plan.lengths_length());
+        let long_term = match &self.long_term {
+            LongTerm::Single(values) => touch(&values[slot * long..(slot + 1) * long], |value| value.to_bits()),
+            LongTerm::Half(values) => touch(&values[slot * long..(slot + 1) * long], |value| value.to_bits().into()),
+            LongTerm::Device(_) => 0,
+        };
+        let floats = [(&self.short_term, ring), (&self.mean, width), (&self.variance, width), (&self.losses, stride)];
+        let floats = floats.map(|(values, length)| touch(&values[slot * length..(slot + 1) * length], |v| v.to_bits()));
+        let counts =
+            [&self.lengths, &self.order].map(|values| touch(&values[slot * stride..(slot + 1) * stride], |v| *v));
+        std::hint::black_box((long_term, floats, counts));
+    }
+
     /// Whether a slot's ring holds S observations and a whole chunk, which is then to be written.
     pub(crate) fn is_full(&self, plan: &MemoryPlan, slot: usize) -> bool {
         self.counters[slot].held as usize >= plan.short_term_rows()
     }
 
-    /// Writes the oldest chunk of every slot in `due` into its long-term signal.
+    /// Writes the oldest chunk of a slot's ring into its long-term signal, on the host.
+    pub(crate) fn write(&mut self, plan: &mut MemoryPlan, slot: usize) {
+        if let Policy::Linear(linear) = &mut plan.policy {
+            linear.prepare(std::iter::once(self.counters[slot].written / linear.chunk as u64));
+        }
+        let length = plan.long_term_length();
+        let own = slot * length..(slot + 1) * length;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match &mut self.long_term {
+            LongTerm::Single(values) => {
+                let mut values = std::mem::take(values);
+                self.write_floats(plan, slot, &mut values[own], &mut scratch);
+                self.long_term = LongTerm::Single(values);
+            }
+            LongTerm::Half(values) => {
+                let mut widened = std::mem::take(&mut scratch.widened);
+                widened.resize(length, 0.0);
+                values[own.clone()].convert_to_f32_slice(&mut widened);
+                self.write_floats(plan, slot, &mut widened, &mut scratch);
+                if let LongTerm::Half(values) = &mut self.long_term {
+                    values[own].convert_from_f32_slice(&widened);
+                }
+                scratch.widened = widened;
+            }
+            LongTerm::Device(_) => {}
+        }
+        self.scratch = scratch;
+        self.counters[slot].advance(plan);
+    }
+
+    fn write_floats(&mut self, plan: &MemoryPlan, slot: usize, long_term: &mut [f32], scratch: &mut Scratch) {
+        let (rows, width) = (plan.short_term_rows(), plan.row_width());
+        let ring = slot * rows * width..(slot + 1) * rows * width;
+        let counters = &self.counters[slot];
+        let chunk =
+            RingRows { values: &self.short_term[ring], head: counters.head as usize, width, count: plan.config.chunk };
+        match &plan.policy {
+            Policy::Linear(linear) => {
+                let (table, histogram) = plan.sticky_lengths();
+                let state = LinearState {
+                    coefficients: long_term,
+                    chunks: counters.written / linear.chunk as u64,
+                    table: &mut self.table[slot * table..(slot + 1) * table],
+                    histogram: &mut self.histogram[slot * histogram..(slot + 1) * histogram],
+                };
+                linear.write(state, chunk, &mut scratch.write);
+            }
+            Policy::Blocks(blocks) => {
+                let (channels, stride) = (plan.layout.width(), plan.lengths_length());
+                let (own, lengths) = (slot * channels..(slot + 1) * channels, slot * stride..(slot + 1) * stride);
+                let variance = &self.variance[own.clone()];
+                plan.precision(&self.mean[own], variance, &mut scratch.precision);
+                let mut state = BlocksState {
+                    means: long_term,
+                    order: &mut self.order[lengths.clone()],
+                    lengths: &mut self.lengths[lengths.clone()],
+                    losses: &mut self.losses[lengths],
+                };
+                for (i, row) in chunk.iter().enumerate() {
+                    blocks.push(&mut state, counters.written + i as u64, row, &scratch.precision, variance);
+                }
+            }
+        }
+    }
+
+    /// Writes the oldest chunk of every slot in `due` into its long-term signal, on the device.
     ///
     /// Each slot's counters move with its own write: a failure on the way leaves the others whole, written or not.
-    pub(crate) fn write(&mut self, plan: &mut MemoryPlan, due: &[usize], chunks: &mut Vec<f32>) -> Result<()> {
+    pub(crate) fn write_batch(&mut self, plan: &mut MemoryPlan, due: &[usize], chunks: &mut Vec<f32>) -> Result<()> {
         let (rows, width, length) = (plan.short_term_rows(), plan.row_width(), plan.config.chunk);
+        let LongTerm::Device(tensor) = &self.long_term else { return Ok(()) };
+        let tensor = tensor.clone();
         for due in due.chunks(SLOTS_A_WRITE) {
             chunks.clear();
             for &slot in due {
-                for i in 0..length {
-                    let row = slot * rows + (self.counters[slot].head as usize + i) % rows;
-                    chunks.extend_from_slice(&self.short_term[row * width..(row + 1) * width]);
-                }
+                let ring = &self.short_term[slot * rows * width..(slot + 1) * rows * width];
+                let head = self.counters[slot].head as usize;
+                let chunk = RingRows { values: ring, head, width, count: length };
+                chunk.iter().for_each(|row| chunks.extend_from_slice(row));
             }
             if let Policy::Linear(linear) = &mut plan.policy {
                 linear.prepare(due.iter().map(|slot| self.counters[*slot].written / length as u64));
             }
-            match (&plan.policy, self.execution) {
-                (Policy::Linear(linear), Execution::Tensors) => self.write_tensors(plan, linear, due, chunks)?,
-                (Policy::Linear(linear), Execution::Host) => self.write_linear(plan, linear, due, chunks)?,
-                (Policy::Blocks(blocks), _) => self.write_blocks(plan, blocks, due, chunks)?,
+            if let Policy::Linear(linear) = &plan.policy {
+                self.write_tensors(plan, linear, &tensor, due, chunks)?;
             }
         }
         Ok(())
     }
 
-    fn write_linear(&mut self, plan: &MemoryPlan, linear: &LinearPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
-        let (width, state_length) = (plan.row_width(), plan.long_term_length());
-        let (table_length, histogram_length) = plan.sticky_lengths();
-        let Self { counters, table, histogram, scratch, .. } = self;
-        on_host(&self.long_term, |long_term| {
-            for (&slot, chunk) in due.iter().zip(chunks.chunks_exact(linear.chunk * width)) {
-                let state = LinearState {
-                    coefficients: &mut long_term[slot * state_length..(slot + 1) * state_length],
-                    chunks: counters[slot].written / linear.chunk as u64,
-                    table: &mut table[slot * table_length..(slot + 1) * table_length],
-                    histogram: &mut histogram[slot * histogram_length..(slot + 1) * histogram_length],
-                };
-                linear.write(state, chunk, width, scratch);
-                counters[slot].advance(plan);
-            }
-        })
-    }
-
-    fn write_blocks(&mut self, plan: &MemoryPlan, blocks: &BlocksPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
-        let (width, means, stride) = (plan.layout.width(), plan.long_term_length(), plan.lengths_length());
-        let (row_width, length) = (plan.row_width(), plan.config.chunk);
-        let Self { counters, lengths, losses, mean, variance, precision, .. } = self;
-        on_host(&self.long_term, |long_term| {
-            for (&slot, chunk) in due.iter().zip(chunks.chunks_exact(length * row_width)) {
-                let own = slot * width..(slot + 1) * width;
-                precision.clear();
-                plan.precision(&mean[own.clone()], &variance[own.clone()], precision);
-                let mut state = BlocksState {
-                    means: &mut long_term[slot * means..(slot + 1) * means],
-                    lengths: &mut lengths[slot * stride..(slot + 1) * stride],
-                    losses: &mut losses[slot * stride..(slot + 1) * stride],
-                };
-                for (i, row) in chunk.chunks_exact(row_width).enumerate() {
-                    blocks.push(&mut state, counters[slot].written + i as u64, row, precision, &variance[own.clone()]);
-                }
-                counters[slot].advance(plan);
-            }
-        })
-    }
-
-    /// One product a distinct pair of matrices: \[N, N + L\]·\[N + L, agents × width\].
-    fn write_tensors(&mut self, plan: &MemoryPlan, linear: &LinearPlan, due: &[usize], chunks: &[f32]) -> Result<()> {
+    /// One product a distinct pair of matrices: \[agents × width, N + L\]·\[N + L, N\].
+    fn write_tensors(
+        &mut self,
+        plan: &MemoryPlan,
+        linear: &LinearPlan,
+        long_term: &Tensor,
+        due: &[usize],
+        chunks: &[f32],
+    ) -> Result<()> {
         let (count, length, width) = (linear.basis.count(), linear.chunk, plan.row_width());
         let chunk_length = length * width;
         let mut alike: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
@@ -251,7 +367,6 @@ impl StateArena {
             let key = if linear.is_time_varying() { written } else { written.min(1) };
             alike.entry(key).or_default().push(position);
         }
-        let matrix = |matrix: &Matrix| Tensor::from_slice(matrix.values(), (count, matrix.columns()), &self.device);
         for (written, positions) in alike {
             let agents = positions.len();
             let slots: Vec<u32> = positions.iter().map(|position| due[*position] as u32).collect();
@@ -260,26 +375,21 @@ impl StateArena {
                 .flat_map(|position| &chunks[position * chunk_length..(position + 1) * chunk_length])
                 .copied()
                 .collect();
-            let flat = |tensor: Tensor, rows: usize| -> candle_core::Result<Tensor> {
-                tensor.reshape((agents, rows, width))?.transpose(0, 1)?.contiguous()?.reshape((rows, agents * width))
-            };
-            let new = flat(Tensor::from_vec(rows, (agents, length, width), &self.device)?, length)?;
+            let new = Tensor::from_vec(rows, (agents, length, width), &self.device)?;
+            let new = new.transpose(1, 2)?.contiguous()?.reshape((agents * width, length))?;
             let slots = Tensor::from_vec(slots, agents, &self.device)?;
             let matrices = linear.matrices(written);
+            let map = if written == 0 { &matrices.first } else { &matrices.both };
+            let map = Tensor::from_vec(map.values(0..map.rows()), (map.rows(), count), &self.device)?;
             let next = if written == 0 {
-                matrix(&matrices.first)?.matmul(&new)?
+                new.matmul(&map)?
             } else {
-                let old = flat(self.long_term.index_select(&slots, 0)?, count)?;
-                let both = Tensor::cat(&[matrix(&matrices.past)?, matrix(&matrices.chunk)?], 1)?;
-                both.matmul(&Tensor::cat(&[&old, &new], 0)?)?.add(&old)?
+                let old = long_term.index_select(&slots, 0)?.reshape((agents * width, count))?;
+                Tensor::cat(&[&old, &new], 1)?.matmul(&map)?.add(&old)?
             };
-            let next = next
-                .reshape((count, agents, width))?
-                .transpose(0, 1)?
-                .contiguous()?
-                .reshape((agents, count * width))?;
+            let next = next.reshape((agents, width * count))?;
             let places = slots.reshape((agents, 1))?.broadcast_as(next.shape())?.contiguous()?;
-            self.long_term.scatter_set(&places, &next, 0)?;
+            long_term.scatter_set(&places, &next, 0)?;
             positions.iter().for_each(|position| self.counters[due[*position]].advance(plan));
         }
         Ok(())
@@ -292,31 +402,33 @@ impl StateArena {
         slots: &[usize],
         mut each: impl FnMut(usize, AgentState, &mut [f32]),
     ) -> Result<()> {
-        let long = plan.long_term_length();
+        let length = plan.long_term_length();
+        let mut widened = std::mem::take(&mut self.scratch.widened);
+        if let LongTerm::Device(tensor) = &self.long_term {
+            let places: Vec<u32> = slots.iter().map(|slot| *slot as u32).collect();
+            let places = Tensor::from_vec(places, slots.len(), &self.device)?;
+            widened = tensor.index_select(&places, 0)?.flatten_all()?.to_vec1::<f32>()?;
+        }
         let (width, ring) = (plan.layout.width(), plan.short_term_rows() * plan.row_width());
         let (table_length, histogram_length) = plan.sticky_lengths();
         let stride = plan.lengths_length();
-        let gathered = match self.execution {
-            Execution::Host => None,
-            Execution::Tensors => {
-                let places: Vec<u32> = slots.iter().map(|slot| *slot as u32).collect();
-                let places = Tensor::from_vec(places, slots.len(), &self.device)?;
-                Some(self.long_term.index_select(&places, 0)?.flatten_all()?.to_vec1::<f32>()?)
-            }
-        };
-        let (storage, _) = self.long_term.storage_and_layout();
-        let host: &[f32] = match (&gathered, &*storage) {
-            (Some(gathered), _) => gathered,
-            (None, Storage::Cpu(CpuStorage::F32(values))) => values,
-            _ => return Err(Error::Tensor("the long-term tensor is not f32 on the CPU".into())),
-        };
         for (position, &slot) in slots.iter().enumerate() {
-            let place = if gathered.is_some() { position } else { slot };
+            let own = slot * length..(slot + 1) * length;
+            let long_term = match &self.long_term {
+                LongTerm::Single(values) => &values[own],
+                LongTerm::Half(values) => {
+                    widened.resize(length, 0.0);
+                    values[own].convert_to_f32_slice(&mut widened);
+                    &widened
+                }
+                LongTerm::Device(_) => &widened[position * length..(position + 1) * length],
+            };
             let agent = AgentState {
                 plan,
                 counters: self.counters[slot],
                 short_term: &self.short_term[slot * ring..(slot + 1) * ring],
-                long_term: &host[place * long..(place + 1) * long],
+                long_term,
+                order: &self.order[slot * stride..(slot + 1) * stride],
                 lengths: &self.lengths[slot * stride..(slot + 1) * stride],
                 mean: &self.mean[slot * width..(slot + 1) * width],
                 variance: &self.variance[slot * width..(slot + 1) * width],
@@ -325,24 +437,12 @@ impl StateArena {
             let histogram = &mut self.histogram[slot * histogram_length..(slot + 1) * histogram_length];
             each(position, agent, histogram);
         }
+        self.scratch.widened = widened;
         Ok(())
     }
 }
 
-/// Runs `work` on the values of a contiguous f32 tensor of the CPU, in place.
-fn on_host(tensor: &Tensor, work: impl FnMut(&mut [f32])) -> Result<()> {
-    struct InPlace<F>(RefCell<F>);
-    impl<F: FnMut(&mut [f32])> InplaceOp1 for InPlace<F> {
-        fn name(&self) -> &'static str {
-            "long-term-write"
-        }
-        fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-            match storage {
-                CpuStorage::F32(values) => (self.0.borrow_mut())(values),
-                _ => candle_core::bail!("the long-term tensor is not f32"),
-            }
-            Ok(())
-        }
-    }
-    Ok(tensor.inplace_op1(&InPlace(RefCell::new(work)))?)
+/// One value of every cache line.
+fn touch<T>(values: &[T], bits: impl Fn(&T) -> u32) -> u32 {
+    values.iter().step_by(CACHE_LINE / size_of::<T>()).fold(0, |sum, value| sum ^ bits(value))
 }

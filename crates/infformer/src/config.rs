@@ -30,6 +30,20 @@ pub struct MemoryConfig {
     /// How queries are answered.
     #[serde(default)]
     pub recall: RecallConfig,
+    /// How exactly the long-term signal is kept.
+    #[serde(default)]
+    pub state: StatePrecision,
+}
+
+/// How exactly the long-term signal is kept. Snapshots of either can be loaded into the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum StatePrecision {
+    /// As f32.
+    #[default]
+    Single,
+    /// As f16: twice the agents, or twice N, for the same bytes. Values beyond 65,504 cannot be kept; every write
+    /// rounds to 11 bits.
+    Half,
 }
 
 /// How training-free queries are answered.
@@ -76,6 +90,7 @@ impl MemoryConfig {
             chunk,
             seconds_per_tick: default_seconds_per_tick(),
             recall: RecallConfig::default(),
+            state: StatePrecision::default(),
         }
     }
 

@@ -224,10 +224,18 @@ impl Engine {
     /// Errors: the tensor library failed.
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         self.check(steps);
-        self.write(steps)?;
-        self.answer(steps)?;
+        // Nobody looks any more: watching ends.
+        self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
+        if self.arena.is_batched() {
+            self.take_batched(steps)?
+        } else {
+            self.take_each(steps)?
+        }
         for step in steps {
             step.observations.clear();
+            if step.outcome.is_err() {
+                step.answers.clear();
+            }
         }
         Ok(())
     }
@@ -258,16 +266,48 @@ impl Engine {
         step.queries.iter().try_for_each(|query| query.check(&self.layout))
     }
 
+    /// Agent by agent: what it saw, then what it asks, while its state is at hand.
+    fn take_each(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        for at in 0..steps.len() {
+            if let Some(next) = steps.get(at + 1).filter(|next| next.outcome.is_ok()) {
+                self.arena.fetch(&self.plan, next.agent.slot());
+            }
+            let step = &mut steps[at];
+            if step.outcome.is_err() {
+                continue;
+            }
+            let slot = step.agent.slot();
+            // A ring may be full already, where an earlier step failed between filling and writing it.
+            if self.arena.is_full(&self.plan, slot) {
+                self.write(slot)?;
+            }
+            for (tick, values) in step.observations.iter() {
+                self.arena.observe(&self.plan, slot, tick, values);
+                if self.arena.is_full(&self.plan, slot) {
+                    self.write(slot)?;
+                }
+            }
+            self.answer(std::slice::from_mut(step))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, slot: usize) -> Result<()> {
+        self.watch(&[slot])?;
+        self.arena.write(&mut self.plan, slot);
+        Ok(())
+    }
+
     /// Round by round: every agent pushes until its ring is full, then all full rings are written in one product.
-    fn write(&mut self, steps: &[AgentStep]) -> Result<()> {
-        let StepScratch { taken, due, chunks, .. } = &mut self.scratch;
+    fn take_batched(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let StepScratch { taken, due, chunks, .. } = &mut scratch;
         taken.clear();
         taken.resize(steps.len(), 0);
         loop {
             due.clear();
             for (step, taken) in steps.iter().zip(taken.iter_mut()).filter(|(step, _)| step.outcome.is_ok()) {
-                let slot = step.agent.slot as usize;
-                // A ring may be full already, where an earlier step failed between filling and writing it.
+                let slot = step.agent.slot();
                 while !self.arena.is_full(&self.plan, slot) {
                     let Some((tick, values)) = step.observations.get(*taken) else { break };
                     self.arena.observe(&self.plan, slot, tick, values);
@@ -278,17 +318,23 @@ impl Engine {
                 }
             }
             if due.is_empty() {
-                return Ok(());
+                break;
             }
-            // Nobody looks any more: watching ends.
-            self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
-            if let Some(watched) = &mut self.watched
-                && due.contains(&watched.slot)
-            {
-                watched.before = Some(self.arena.save(&self.plan, watched.slot)?);
-            }
-            self.arena.write(&mut self.plan, due, chunks)?;
+            self.watch(due)?;
+            self.arena.write_batch(&mut self.plan, due, chunks)?;
         }
+        self.scratch = scratch;
+        self.answer(steps)
+    }
+
+    /// Keeps the state before a write, if somebody looks at the agent.
+    fn watch(&mut self, due: &[usize]) -> Result<()> {
+        if let Some(watched) = &mut self.watched
+            && due.contains(&watched.slot)
+        {
+            watched.before = Some(self.arena.save(&self.plan, watched.slot)?);
+        }
+        Ok(())
     }
 
     fn answer(&mut self, steps: &mut [AgentStep]) -> Result<()> {
@@ -297,10 +343,8 @@ impl Engine {
         askers.clear();
         for (i, step) in steps.iter_mut().enumerate() {
             step.answers.resize_with(step.queries.len(), Answer::default);
-            if step.outcome.is_err() {
-                step.answers.clear();
-            } else if !step.queries.is_empty() {
-                slots.push(step.agent.slot as usize);
+            if !step.queries.is_empty() && step.outcome.is_ok() {
+                slots.push(step.agent.slot());
                 askers.push(i);
             }
         }
@@ -350,15 +394,15 @@ impl Engine {
     /// observation); under `Adaptive` the blocks' means, group by group.
     pub fn coefficients(&mut self, agent: AgentId) -> Result<Vec<f32>> {
         let slot = self.slot(agent)?;
-        let mut state = self.arena.save(&self.plan, slot)?;
-        Ok(std::mem::take(&mut state.floats[0]))
+        let state = self.arena.save(&self.plan, slot)?;
+        Ok(self.plan.row_by_row(&state.floats[0]))
     }
 
     /// One agent's memory as bytes: versioned, with a fingerprint of the configuration and a checksum.
     pub fn save(&mut self, agent: AgentId) -> Result<Vec<u8>> {
         let slot = self.slot(agent)?;
         let state = self.arena.save(&self.plan, slot)?;
-        snapshot::encode(self.fingerprint, &[(agent, state)])
+        snapshot::encode(self.fingerprint, &self.plan, &[(agent, state)])
     }
 
     /// Puts a saved memory in place of an agent's own. Errors say why bytes are refused; the memory is then as before.
@@ -386,7 +430,7 @@ impl Engine {
         let living: Vec<AgentId> = self.living().collect();
         let save = |agent: AgentId| Ok((agent, self.arena.save(&self.plan, agent.slot as usize)?));
         let agents: Vec<_> = living.into_iter().map(save).collect::<Result<_>>()?;
-        snapshot::encode(self.fingerprint, &agents)
+        snapshot::encode(self.fingerprint, &self.plan, &agents)
     }
 
     /// Replaces all agents by the saved ones, under the ids that they had. Errors: as [`Engine::load`].

@@ -1,6 +1,5 @@
 //! One worker as its caller sees it: the channels to it and from it, and what is under way.
 
-use crate::engine::AgentStep;
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeMode;
 use crate::worker::{Batch, Mind, Reply, Worker};
@@ -21,7 +20,6 @@ pub(crate) struct Lane {
     /// The last submission before the latest restart: failures up to it are known.
     pub(crate) restarted: u64,
     pub(crate) idle_batches: Vec<Batch>,
-    pub(crate) idle_steps: Vec<AgentStep>,
 }
 
 /// Whether to wait for a reply.
@@ -87,7 +85,6 @@ impl Lane {
             failed: false,
             restarted: 0,
             idle_batches: vec![],
-            idle_steps: vec![],
         }
     }
 

@@ -14,6 +14,7 @@ pub mod projection;
 pub mod forgetting;
 // One agent: writing, and reading.
 mod plan;
+mod kernels;
 mod signal;
 pub mod sticky;
 mod blocks;
@@ -40,7 +41,7 @@ pub mod error;
 pub mod reference;
 
 pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
-pub use config::{MemoryConfig, RecallConfig};
+pub use config::{MemoryConfig, RecallConfig, StatePrecision};
 pub use density::{Density, Measure};
 pub use engine::{AgentId, AgentStep, Engine, LoadedClock};
 pub use error::{Error, Result, SnapshotError, WeightsError};

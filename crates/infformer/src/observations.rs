@@ -14,7 +14,8 @@ pub struct ObservationQueue {
     capacity: usize,
     head: usize,
     entries: Vec<Entry>,
-    /// Ring of rows, `capacity` × d.
+    /// Ring of rows, `capacity` × d at most: as many as have been needed so far, so that the queues of many agents lie
+    /// close together.
     values: Vec<f32>,
     coalesced: u64,
     newest_tick: Option<u64>,
@@ -31,9 +32,7 @@ impl ObservationQueue {
     /// A queue of at most `capacity` observations (at least 2) of the given layout.
     pub fn new(layout: Arc<ChannelLayout>, capacity: usize) -> Self {
         let capacity = capacity.max(2);
-        let values = vec![0.0; capacity * layout.width()];
-        let entries = Vec::with_capacity(capacity);
-        Self { layout, capacity, head: 0, entries, values, coalesced: 0, newest_tick: None }
+        Self { layout, capacity, head: 0, entries: vec![], values: vec![], coalesced: 0, newest_tick: None }
     }
 
     /// Adds an observation \[d\]. Errors: wrong width, a value that is not finite, a token that is not known, a tick
@@ -58,6 +57,9 @@ impl ObservationQueue {
             row
         };
         let width = self.layout.width();
+        if self.values.len() < (row + 1) * width {
+            self.values.resize((row + 1) * width, 0.0);
+        }
         self.values[row * width..(row + 1) * width].copy_from_slice(values);
         Ok(())
     }

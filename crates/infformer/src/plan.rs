@@ -3,10 +3,12 @@
 use crate::basis::Basis;
 use crate::blocks::BlocksPlan;
 use crate::channels::{ChannelLayout, Scale};
-use crate::config::MemoryConfig;
+use crate::config::{MemoryConfig, StatePrecision};
 use crate::error::Result;
 use crate::forgetting::Forgetting;
+use crate::kernels::run;
 use crate::signal::LinearPlan;
+use pulp::{Simd, WithSimd};
 
 /// Observations after which running statistics begin to forget, so that they follow a drift.
 const STATISTICS_MEMORY: u64 = 1 << 16;
@@ -56,6 +58,22 @@ impl MemoryPlan {
         }
     }
 
+    /// The long-term floats as they are told and saved: B \[N, d + 1\], where they are kept as Bᵀ; means as they are.
+    pub(crate) fn row_by_row(&self, long_term: &[f32]) -> Vec<f32> {
+        match &self.policy {
+            Policy::Linear(plan) => transposed(long_term, plan.basis.count()),
+            Policy::Blocks(_) => long_term.to_vec(),
+        }
+    }
+
+    /// The inverse of [`MemoryPlan::row_by_row`].
+    pub(crate) fn as_kept(&self, rows: &[f32]) -> Vec<f32> {
+        match &self.policy {
+            Policy::Linear(_) => transposed(rows, self.row_width()),
+            Policy::Blocks(_) => rows.to_vec(),
+        }
+    }
+
     /// Lengths (and losses) an agent.
     pub(crate) fn lengths_length(&self) -> usize {
         match &self.policy {
@@ -75,17 +93,21 @@ impl MemoryPlan {
     /// Bytes of state an agent, short-term memory and bookkeeping included.
     pub(crate) fn bytes_per_agent(&self) -> usize {
         let (table, histogram) = self.sticky_lengths();
-        let floats = self.long_term_length()
-            + 2 * self.lengths_length()
+        let long_term = match self.config.state {
+            StatePrecision::Single => size_of::<f32>(),
+            StatePrecision::Half => size_of::<half::f16>(),
+        };
+        let floats = 3 * self.lengths_length()
             + self.short_term_rows() * self.row_width()
             + 2 * self.layout.width()
             + table
             + histogram;
-        floats * size_of::<f32>() + size_of::<Counters>()
+        self.long_term_length() * long_term + floats * size_of::<f32>() + size_of::<Counters>()
     }
 
-    /// 1/scale² a channel, appended to `precision`.
+    /// Fills `precision` with 1/scale² a channel.
     pub(crate) fn precision(&self, mean: &[f32], variance: &[f32], precision: &mut Vec<f32>) {
+        precision.clear();
         for ((scale, mean), variance) in self.layout.scales().iter().zip(mean).zip(variance) {
             precision.push(match scale {
                 Scale::Given(scale) => 1.0 / (scale * scale),
@@ -96,13 +118,34 @@ impl MemoryPlan {
     }
 }
 
+/// The transpose of a row-major matrix of so many columns.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
+}
+
 /// Takes an observation into the running mean and variance of each channel.
 pub(crate) fn observe(statistics: Statistics, observations: u64, values: &[f32]) {
-    let count = (observations + 1).min(STATISTICS_MEMORY) as f32;
-    for ((mean, variance), value) in statistics.mean.iter_mut().zip(statistics.variance).zip(values) {
-        let before = value - *mean;
-        *mean += before / count;
-        *variance += (before * (value - *mean) - *variance) / count;
+    run(Observe { statistics, observations, values });
+}
+
+struct Observe<'a> {
+    statistics: Statistics<'a>,
+    observations: u64,
+    values: &'a [f32],
+}
+
+impl WithSimd for Observe<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let share = 1.0 / (self.observations + 1).min(STATISTICS_MEMORY) as f32;
+        let Statistics { mean, variance } = self.statistics;
+        for ((mean, variance), value) in mean.iter_mut().zip(variance).zip(self.values) {
+            let before = value - *mean;
+            *mean += before * share;
+            *variance += (before * (value - *mean) - *variance) * share;
+        }
     }
 }
 

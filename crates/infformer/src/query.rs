@@ -178,6 +178,12 @@ impl Answer {
         self.density.clear();
     }
 
+    /// Adds to the value and to the peaks' values \[1 + peaks, d\].
+    pub(crate) fn add_to_values(&mut self, values: &[f32]) {
+        let own = self.value.iter_mut().chain(&mut self.peak_values);
+        own.zip(values).for_each(|(own, value)| *own += value);
+    }
+
     /// Adds a peak and gives its value \[d\], all zero, to be filled.
     pub(crate) fn add_peak(&mut self, age: f32, weight: f32, confidence: f32) -> &mut [f32] {
         self.peaks.push(PeakSummary { age, weight, confidence });

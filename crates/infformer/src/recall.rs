@@ -4,32 +4,42 @@
 //! dot product would favour large values over like ones.
 
 use crate::basis::normal_cumulative;
-use crate::density::Density;
-use crate::moments::{AgentState, Cell, Cells, Knots};
+use crate::density::{Density, Measure};
+use crate::kernels::{dots, exp, ln_1p, run};
+use crate::moments::{AgentState, Cells, Knots};
 use crate::plan::Policy;
 use crate::query::{Answer, AnswerDetail, DensityCell, Query};
+use pulp::{Simd, WithSimd};
 
 /// Two neighbouring maxima are two peaks when the valley between them is below this share of each.
-const VALLEY: f64 = 0.5;
+const VALLEY: f32 = 0.5;
 /// Moments of at least this share of a peak's similarity are of the peak.
-const NEAR: f64 = 0.5;
+const NEAR: f32 = 0.5;
 
 /// Work space of recall, re-used from one query to the next.
 #[derive(Debug, Default)]
 pub(crate) struct RecallScratch {
     pub(crate) cells: Cells,
     precision: Vec<f32>,
+    /// Squared distance to the query a cell.
+    distances: Vec<f64>,
     /// exp(−β(D − D_min)) a cell.
-    similarity: Vec<f64>,
+    similarity: Vec<f32>,
     mass: Vec<f32>,
     peaks: Vec<PeakRange>,
+    /// Weights of one peak's cells.
+    weights: Vec<f32>,
+    /// E\[ψ\] of the whole density and of each peak \[1 + peaks, N\].
+    expectations: Vec<f32>,
+    /// Their products with Bᵀ \[1 + peaks, d\].
+    products: Vec<f32>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct PeakRange {
     start: usize,
     end: usize,
-    height: f64,
+    height: f32,
     mass: f32,
 }
 
@@ -37,9 +47,12 @@ impl RecallScratch {
     /// Adds the last density over the reading grid to an attention histogram, if there is one (sticky memories).
     pub(crate) fn add_to_histogram(&self, agent: &AgentState, histogram: &mut [f32]) {
         let Policy::Linear(plan) = &agent.plan.policy else { return };
+        if histogram.is_empty() {
+            return;
+        }
         let bins_a_row = histogram.len() as f64 / plan.grid.rows() as f64;
-        for (cell, mass) in self.cells.cells.iter().zip(&self.mass) {
-            let Some(row) = Cells::grid_row(cell) else { continue };
+        for (cell, mass) in self.mass.iter().enumerate() {
+            let Some(row) = self.cells.grid_row(agent, cell) else { continue };
             let (from, to) = (row as f64 * bins_a_row, (row + 1) as f64 * bins_a_row);
             for bin in from as usize..(to.ceil() as usize).min(histogram.len()) {
                 let overlap = (to.min((bin + 1) as f64) - from.max(bin as f64)).max(0.0);
@@ -58,101 +71,228 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
         Policy::Blocks(plan) => plan.group_of(first.channel),
         Policy::Linear(_) => 0,
     };
-    let RecallScratch { cells, precision, similarity, mass, peaks } = scratch;
+    let RecallScratch { cells, precision, distances, similarity, mass, peaks, weights, expectations, products } =
+        scratch;
+    mass.clear();
     cells.list(agent, Knots::All { clock_group });
-    if cells.cells.is_empty() {
+    if cells.is_empty() {
         return;
     }
-    precision.clear();
     agent.plan.precision(agent.mean, agent.variance, precision);
-
-    let distance = |cell| -> f64 {
-        let squared =
-            |value: f32, target: f32, channel: usize| f64::from(value - target).powi(2) * f64::from(precision[channel]);
-        let constraints = query.constraints().iter();
-        constraints.map(|c| squared(cells.value(agent, cell, c.channel), c.value, c.channel)).sum()
-    };
-    similarity.clear();
-    similarity.extend(cells.cells.iter().map(distance));
-    let nearest = similarity.iter().copied().fold(f64::INFINITY, f64::min);
+    distances.clear();
+    distances.resize(cells.len(), 0.0);
+    for constraint in query.constraints() {
+        let precision = precision[constraint.channel];
+        cells.add_distances(agent, constraint.channel, constraint.value, precision, distances);
+    }
     let sharpness = f64::from(config.sharpness);
-    similarity.iter_mut().for_each(|value| *value = (-sharpness * (*value - nearest)).exp());
-
-    let measure_of = |age: f64| config.measure.coordinate(age);
-    weigh(cells, similarity, measure_of, config.density, mass);
+    similarity.resize(cells.len(), 0.0);
+    mass.resize(cells.len(), 0.0);
+    let nearest = run(Gibbs { cells, distances, sharpness, measure: config.measure, similarity, mass });
+    if config.density == Density::Gaussian {
+        spread_as_gaussian(cells, config.measure, mass);
+    }
 
     let late = tick.saturating_sub(agent.counters.newest_tick) as f64;
-    let mean_age: f64 = cells.cells.iter().zip(&*mass).map(|(cell, mass)| cell.age() * f64::from(*mass)).sum();
-    let spread = |cell: &Cell| {
-        let within = (cell.older_tick() - cell.tick).powi(2) / 12.0;
-        (cell.age() - mean_age).powi(2) + if cell.older - cell.newer > 1.0 { within } else { 0.0 }
-    };
-    let variance: f64 = cells.cells.iter().zip(&*mass).map(|(cell, mass)| spread(cell) * f64::from(*mass)).sum();
+    let (mean_age, variance) = run(AgeMoments { cells, mass, squares: distances });
     answer.age = (mean_age + late) as f32;
     answer.age_spread = variance.sqrt() as f32;
     let best = (-sharpness * nearest).exp();
     answer.confidence = best as f32;
-    answer.value.resize(agent.plan.layout.width(), 0.0);
-    cells.add_expected(agent, mass.iter().copied().enumerate(), &mut answer.value);
 
     find_peaks(similarity, mass, config.peaks, peaks);
+    let width = agent.plan.layout.width();
+    let count = match &agent.plan.policy {
+        Policy::Linear(plan) if agent.counters.written > 0 => plan.basis.count(),
+        _ => 0,
+    };
+    expectations.clear();
+    expectations.resize((1 + peaks.len()) * count, 0.0);
+    let (expectation, mut rest) = expectations.split_at_mut(count);
+    answer.value.resize(width, 0.0);
+    cells.add_expected(agent, 0..cells.len(), mass, &mut answer.value, expectation);
     for peak in peaks.iter() {
         let range = peak.start..peak.end;
-        let near = |&cell: &usize| similarity[cell] >= NEAR * peak.height;
-        let share = |cell: usize| if peak.mass > 0.0 { mass[cell] / peak.mass } else { 0.0 };
-        let age: f64 = range.clone().filter(near).map(|cell| cells.cells[cell].age() * f64::from(share(cell))).sum();
-        let value = answer.add_peak((age + late) as f32, peak.mass, (best * peak.height) as f32);
-        cells.add_expected(agent, range.filter(near).map(|cell| (cell, share(cell))), value);
+        let share = if peak.mass > 0.0 { 1.0 / peak.mass } else { 0.0 };
+        weights.clear();
+        weights.extend(range.clone().map(|cell| {
+            let near = similarity[cell] >= NEAR * peak.height;
+            if near { mass[cell] * share } else { 0.0 }
+        }));
+        // The peak proper: the others of its basin weigh nothing.
+        let near = |weight: &f32| *weight != 0.0;
+        let skipped = weights.iter().position(near).unwrap_or(0);
+        let kept = weights.iter().rposition(near).map_or(0, |last| last + 1).max(skipped);
+        let range = range.start + skipped..range.start + kept;
+        let weights = &weights[skipped..kept];
+        let age: f64 = range.clone().zip(weights).map(|(cell, weight)| cells.ages[cell] * f64::from(*weight)).sum();
+        let value = answer.add_peak((age + late) as f32, peak.mass, (best * f64::from(peak.height)) as f32);
+        let (expectation, others) = std::mem::take(&mut rest).split_at_mut(count);
+        cells.add_expected(agent, range, weights, value, expectation);
+        rest = others;
+    }
+    if count > 0 {
+        products.clear();
+        products.resize((1 + peaks.len()) * width, 0.0);
+        dots(expectations, &agent.long_term[..width * count], count, products);
+        answer.add_to_values(products);
     }
     if query.detail() == AnswerDetail::Density {
-        answer.density.extend(cells.cells.iter().zip(&*mass).map(|(cell, mass)| DensityCell {
-            newer: (cell.tick + late) as f32,
-            older: (cell.older_tick() + late) as f32,
+        answer.density.extend(mass.iter().enumerate().map(|(cell, mass)| DensityCell {
+            newer: (cells.ticks[cell] + late) as f32,
+            older: (cells.older_tick(cell) + late) as f32,
             mass: *mass,
         }));
     }
 }
 
-/// Fills `mass` with the normalised density of each cell.
-fn weigh(cells: &Cells, similarity: &[f64], coordinate: impl Fn(f64) -> f64, density: Density, mass: &mut Vec<f32>) {
-    let ends = |cell: &Cell| (coordinate(cell.newer), coordinate(cell.older));
-    let gibbs = |(cell, similarity): (&Cell, &f64)| {
-        let (newer, older) = ends(cell);
-        similarity * (older - newer)
-    };
-    let pairs = || cells.cells.iter().zip(similarity);
-    let total: f64 = pairs().map(gibbs).sum();
-    mass.clear();
-    match density {
-        Density::Gibbs => mass.extend(pairs().map(|pair| (gibbs(pair) / total) as f32)),
-        Density::Gaussian => {
-            let moment = |cell: &Cell| {
-                let (newer, older) = ends(cell);
-                (0.5 * (newer + older), (older - newer).powi(2) / 12.0)
-            };
-            let mean: f64 = pairs().map(|pair| gibbs(pair) / total * moment(pair.0).0).sum();
-            let variance: f64 = pairs()
-                .map(|pair| {
-                    let (middle, within) = moment(pair.0);
-                    gibbs(pair) / total * ((middle - mean).powi(2) + within)
-                })
-                .sum();
-            let below = |end: f64| normal_cumulative((end - mean) / variance.sqrt().max(f64::MIN_POSITIVE));
-            let inside = |cell: &Cell| {
-                let (newer, older) = ends(cell);
-                below(older) - below(newer)
-            };
-            let total: f64 = cells.cells.iter().map(inside).sum();
-            mass.extend(cells.cells.iter().map(|cell| (inside(cell) / total) as f32));
+/// Fills in the similarity and the normalised Gibbs density of each cell; gives the least distance.
+struct Gibbs<'a> {
+    cells: &'a Cells,
+    distances: &'a mut [f64],
+    sharpness: f64,
+    measure: Measure,
+    similarity: &'a mut [f32],
+    mass: &'a mut [f32],
+}
+
+impl WithSimd for Gibbs<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let Self { cells, distances, sharpness, measure, similarity, mass } = self;
+        let ends = cells.ends.iter().zip(&cells.ends[1..]);
+        match measure {
+            // ln(1 + older/a₀) − ln(1 + newer/a₀), without taking large numbers from each other.
+            Measure::Recency { resolution } => {
+                for (mass, (newer, older)) in mass.iter_mut().zip(ends) {
+                    *mass = ln_1p(((older - newer) / (newer + resolution)) as f32);
+                }
+            }
+            Measure::Lifetime => {
+                for (mass, (newer, older)) in mass.iter_mut().zip(ends) {
+                    *mass = (older - newer) as f32;
+                }
+            }
+        }
+        // Where attention bends the axis, a cell may have no length: it does not count.
+        for (distance, mass) in distances.iter_mut().zip(&*mass) {
+            *distance = if *mass > 0.0 { *distance } else { f64::INFINITY };
+        }
+        let nearest = least(distances);
+        for ((similarity, mass), distance) in similarity.iter_mut().zip(mass.iter_mut()).zip(&*distances) {
+            *similarity = exp((-sharpness * (*distance - nearest)) as f32);
+            *mass *= *similarity;
+        }
+        let share = (1.0 / weighted_sum(None, mass)) as f32;
+        for mass in mass {
+            *mass *= share;
+        }
+        nearest
+    }
+}
+
+/// Mean and variance of the age in ticks.
+struct AgeMoments<'a> {
+    cells: &'a Cells,
+    mass: &'a [f32],
+    /// Work space \[cells\].
+    squares: &'a mut [f64],
+}
+
+impl WithSimd for AgeMoments<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f64, f64) {
+        let Self { cells, mass, squares } = self;
+        let mean = weighted_sum(Some(&cells.ages), mass);
+        let ends = cells.ends.iter().zip(&cells.ends[1..]);
+        for (((square, age), (newer, older)), interval) in
+            squares.iter_mut().zip(&cells.ages).zip(ends).zip(&cells.intervals)
+        {
+            let length = older - newer;
+            let reach = if length > 1.0 { length * interval } else { 0.0 };
+            *square = (age - mean) * (age - mean) + reach * reach * (1.0 / 12.0);
+        }
+        (mean, weighted_sum(Some(squares), mass))
+    }
+}
+
+/// The least of some values, eight at a time.
+#[inline(always)]
+fn least(values: &[f64]) -> f64 {
+    let mut least = [f64::INFINITY; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for values in chunks {
+        for lane in 0..8 {
+            least[lane] = if values[lane] < least[lane] { values[lane] } else { least[lane] };
         }
     }
+    let mut all = f64::INFINITY;
+    for value in least.iter().chain(rest) {
+        all = all.min(*value);
+    }
+    all
+}
+
+/// Σ value·weight, or Σ weight: eight sums side by side, then one.
+#[inline(always)]
+fn weighted_sum(values: Option<&[f64]>, weights: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; 8];
+    let (weight_chunks, rest_weights) = weights.as_chunks::<8>();
+    let mut rest_sum = 0.0;
+    match values {
+        Some(values) => {
+            let (chunks, rest) = values.as_chunks::<8>();
+            for (values, weights) in chunks.iter().zip(weight_chunks) {
+                for lane in 0..8 {
+                    sums[lane] += values[lane] * f64::from(weights[lane]);
+                }
+            }
+            for (value, weight) in rest.iter().zip(rest_weights) {
+                rest_sum += value * f64::from(*weight);
+            }
+        }
+        None => {
+            for weights in weight_chunks {
+                for lane in 0..8 {
+                    sums[lane] += f64::from(weights[lane]);
+                }
+            }
+            for weight in rest_weights {
+                rest_sum += f64::from(*weight);
+            }
+        }
+    }
+    for sum in sums {
+        rest_sum += sum;
+    }
+    rest_sum
+}
+
+/// Replaces a Gibbs density by the Gaussian with its mean and variance on the axis of the measure.
+fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32]) {
+    let ends: Vec<f64> = cells.ends.iter().map(|age| measure.coordinate(*age)).collect();
+    let moments = || {
+        let moment = |ends: &[f64]| (0.5 * (ends[0] + ends[1]), (ends[1] - ends[0]).powi(2) / 12.0);
+        ends.windows(2).map(moment)
+    };
+    let weighted = || moments().zip(mass.iter().map(|mass| f64::from(*mass)));
+    let mean: f64 = weighted().map(|((middle, _), mass)| mass * middle).sum();
+    let variance: f64 = weighted().map(|((middle, within), mass)| mass * ((middle - mean).powi(2) + within)).sum();
+    let below = |end: &f64| normal_cumulative((end - mean) / variance.sqrt().max(f64::MIN_POSITIVE));
+    let below: Vec<f64> = ends.iter().map(below).collect();
+    let total = below[below.len() - 1] - below[0];
+    mass.iter_mut().zip(below.windows(2)).for_each(|(mass, ends)| *mass = ((ends[1] - ends[0]) / total) as f32);
 }
 
 /// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,
 /// heaviest first.
-fn find_peaks(similarity: &[f64], mass: &[f32], most: usize, peaks: &mut Vec<PeakRange>) {
+fn find_peaks(similarity: &[f32], mass: &[f32], most: usize, peaks: &mut Vec<PeakRange>) {
     peaks.clear();
-    let mut keep = |start: usize, end: usize, height: f64| {
+    let mut keep = |start: usize, end: usize, height: f32| {
         let near = |cell: &usize| similarity[*cell] >= NEAR * height;
         let peak = PeakRange { start, end, height, mass: (start..end).filter(near).map(|cell| mass[cell]).sum() };
         let place = peaks.partition_point(|kept| kept.mass >= peak.mass);

@@ -300,12 +300,11 @@ impl Runtime {
             self.diagnostics.deferred += 1;
             return Ok(Submitted::Deferred);
         }
-        let mut step = lane.idle_steps.pop().unwrap_or_else(|| AgentStep::new(local, layout.clone(), length));
+        let step = lane.outgoing.steps.add(|| AgentStep::new(local, layout.clone(), length));
         (step.agent, step.tick, step.outcome) = (local, tick, Ok(()));
         observations.move_into(&mut step.observations);
         step.queries.resize_with(queries.len(), Query::default);
         step.queries.iter_mut().zip(queries).for_each(|(own, query)| own.copy_from(query));
-        lane.outgoing.steps.push(step);
         self.slots[agent.slot()].submitted = self.submission + 1;
         Ok(Submitted::Taken)
     }
@@ -354,15 +353,15 @@ impl Runtime {
         }
         let workers = self.config.workers as u32;
         let lane = &mut self.lanes[number];
-        for mut step in reply.batch.steps.drain(..) {
+        for step in reply.batch.steps.iter_mut() {
             step.agent.slot = step.agent.slot * workers + number as u32;
             // An agent that is gone, or whose memory began anew since, has no use for its answers.
             let slot = self.slots.get(step.agent.slot()).filter(|slot| slot.generation == step.agent.generation);
             if slot.is_some_and(|slot| submission > slot.outdated) {
-                apply(&mut step, late);
+                apply(step, late);
             }
-            lane.idle_steps.push(step);
         }
+        reply.batch.steps.clear();
         lane.idle_batches.push(reply.batch);
     }
 
@@ -559,11 +558,7 @@ impl Runtime {
     fn forget_outgoing(&mut self, agent: AgentId) {
         let local = self.local(agent);
         let lane = &mut self.lanes[agent.slot as usize % self.config.workers];
-        if let Some(at) = lane.outgoing.steps.iter().position(|step| step.agent == local) {
-            let mut step = lane.outgoing.steps.swap_remove(at);
-            step.observations.reset();
-            lane.idle_steps.push(step);
-        }
+        lane.outgoing.steps.forget(local);
     }
 
     fn check(&self, agent: AgentId) -> Result<()> {

@@ -1,70 +1,27 @@
-//! The linear signal X̄(t) = Bᵀψ(t): writing a chunk into it and reading moments out of it.
+//! The linear signal X̄(t) = Bᵀψ(t): writing a chunk into it, and the grid on which it is read.
 //!
-//! A row of B has one value a channel and, last, the *interval*: ticks since the previous observation. Ages in ticks
-//! are integrals of the interval over the axis, so they stay positive, ordered and exact for regular ticks.
+//! An agent's coefficients are kept as Bᵀ \[d + 1, N\]: one row a channel and, last, the *interval*: ticks since the
+//! previous observation. A write then moves each channel's row by itself, in place. Ages in ticks are integrals of the
+//! interval over the axis, so they stay positive, ordered and exact for regular ticks.
 
 use crate::basis::Basis;
 use crate::error::{Error, Result};
 use crate::forgetting::{Forgetting, TimeAxis};
+use crate::kernels::{Padded, Past, RingRows, fold};
 use crate::projection::{self, Operator};
 use crate::sticky::{self, StickyPlan};
 use nalgebra::DMatrix;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// A row-major f32 matrix.
-#[derive(Debug, Clone)]
-pub(crate) struct Matrix {
-    columns: usize,
-    values: Vec<f32>,
-}
-
-impl Matrix {
-    fn from_f64(matrix: &DMatrix<f64>) -> Self {
-        Self { columns: matrix.ncols(), values: matrix.transpose().iter().map(|value| *value as f32).collect() }
-    }
-
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    pub(crate) fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.values.len() / self.columns
-    }
-
-    /// The values of the transpose, row-major.
-    pub(crate) fn transposed(&self) -> Vec<f32> {
-        (0..self.columns).flat_map(|column| self.values.iter().skip(column).step_by(self.columns).copied()).collect()
-    }
-
-    pub(crate) fn to_f64(&self) -> DMatrix<f64> {
-        DMatrix::from_fn(self.rows(), self.columns, |row, column| f64::from(self.values[row * self.columns + column]))
-    }
-
-    /// `output` += self · `input`, with `width` columns; the order of the sums depends on nothing else.
-    pub(crate) fn multiply_add(&self, input: &[f32], width: usize, output: &mut [f32]) {
-        for (factors, output) in self.values.chunks_exact(self.columns).zip(output.chunks_exact_mut(width)) {
-            for (factor, input) in factors.iter().zip(input.chunks_exact(width)) {
-                output.iter_mut().zip(input).for_each(|(output, input)| *output += factor * input);
-            }
-        }
-    }
-}
-
-/// The f32 matrices of one write.
+/// The f32 matrices of one write, transposed: rows of Bᵀ times these.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteMatrices {
-    /// \[N, L\]
-    pub(crate) first: Matrix,
-    /// A − I \[N, N\]: under `Uniform` A nears I as life goes on, and f32 would lose the difference. Under `Sticky`,
-    /// the map of the resampled points \[N, M\].
-    pub(crate) past: Matrix,
-    /// C \[N, L\]
-    pub(crate) chunk: Matrix,
+    /// The first chunk of a life \[L, N\].
+    pub(crate) first: Padded,
+    /// (A − I)ᵀ over Cᵀ \[N + L, N\]: under `Uniform` A nears I as life goes on, and f32 would lose the difference.
+    /// Under `Sticky`, the map of the resampled points over Cᵀ \[M + L, N\].
+    pub(crate) both: Padded,
 }
 
 impl WriteMatrices {
@@ -74,10 +31,15 @@ impl WriteMatrices {
     }
 
     fn resampled(operator: &Operator) -> Self {
+        let Operator { first, past, chunk } = operator;
+        let (count, before) = (chunk.nrows(), past.ncols());
+        let both = |row: usize, column: usize| match row.checked_sub(before) {
+            None => past[(column, row)],
+            Some(l) => chunk[(column, l)],
+        };
         Self {
-            first: Matrix::from_f64(&operator.first),
-            past: Matrix::from_f64(&operator.past),
-            chunk: Matrix::from_f64(&operator.chunk),
+            first: Padded::new(first.ncols(), count, |row, column| first[(column, row)] as f32),
+            both: Padded::new(before + chunk.ncols(), count, |row, column| both(row, column) as f32),
         }
     }
 }
@@ -93,8 +55,12 @@ pub(crate) struct LinearPlan {
     constant: WriteMatrices,
     /// `Uniform` has its own A and C at every write; the latest are kept.
     by_age: HashMap<u64, WriteMatrices>,
-    /// ψ at the middles of evenly spaced cells \[M, N\]: the quadrature grid of every reading.
-    pub(crate) grid: Matrix,
+    /// ψ at the middles of evenly spaced cells, the newest first \[M, N\]: the quadrature grid of every reading.
+    pub(crate) grid: Padded,
+    /// Its transpose \[N, M\].
+    pub(crate) grid_transposed: Padded,
+    /// Ages at the ends of the cells, the newest first \[M + 1\]; empty where they change as life goes on.
+    constant_ages: Vec<f64>,
 }
 
 /// How many of `Uniform`'s matrices are kept from write to write; agents spawned together share them.
@@ -125,12 +91,17 @@ impl LinearPlan {
             }
         };
         let cells = 2 * basis.count();
-        let middles: Vec<f64> = (0..cells).map(|m| (m as f64 + 0.5) / cells as f64).collect();
-        let grid = projection::design(&basis, &middles);
-        let grid = Matrix::from_f64(&grid);
+        let middles: Vec<f64> = (0..cells).rev().map(|m| (m as f64 + 0.5) / cells as f64).collect();
+        let psi: DMatrix<f64> = projection::design(&basis, &middles);
+        let grid = Padded::new(cells, basis.count(), |row, column| psi[(row, column)] as f32);
+        let grid_transposed = Padded::new(basis.count(), cells, |row, column| psi[(column, row)] as f32);
+        let constant_ages = match axis {
+            TimeAxis::PowerLaw { .. } => (0..=cells).map(|end| axis.age(position(end, cells), 0, &[])).collect(),
+            _ => vec![],
+        };
         let constant =
             if sticky.is_some() { WriteMatrices::resampled(&operator) } else { WriteMatrices::new(operator) };
-        Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid })
+        Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid, grid_transposed, constant_ages })
     }
 
     /// Makes the matrices of the writes that follow the given numbers of earlier ones.
@@ -166,47 +137,56 @@ impl LinearPlan {
         self.by_age.get(&chunks).unwrap_or(&self.constant)
     }
 
-    /// One write into `coefficients` \[N, width\] of a `chunk` \[L, width\], oldest observation first.
-    ///
-    pub(crate) fn write(&self, state: LinearState, chunk: &[f32], width: usize, scratch: &mut Vec<f32>) {
+    /// One write into an agent's coefficients of the `chunk` that leaves its ring.
+    pub(crate) fn write(&self, state: LinearState, chunk: RingRows, scratch: &mut WriteScratch) {
         let LinearState { coefficients, chunks, table, histogram } = state;
         let matrices = self.matrices(chunks);
-        let resampled = self.sticky.as_ref().map_or(0, |plan| plan.points * width);
-        scratch.clear();
-        scratch.resize(coefficients.len() + resampled, 0.0);
-        let (change, samples) = scratch.split_at_mut(coefficients.len());
-        if chunks == 0 {
-            matrices.first.multiply_add(chunk, width, change);
-            coefficients.fill(0.0);
-        } else {
-            matrices.chunk.multiply_add(chunk, width, change);
-            if let Some(plan) = &self.sticky {
-                sticky::resample(plan, &self.basis, histogram, coefficients, width, samples);
-                matrices.past.multiply_add(samples, width, change);
-                coefficients.fill(0.0);
-            } else {
-                matrices.past.multiply_add(coefficients, width, change);
+        let WriteScratch { samples, inputs } = scratch;
+        match &self.sticky {
+            _ if chunks == 0 => fold(&matrices.first, Past::Nothing, chunk, coefficients, inputs),
+            None => fold(&matrices.both, Past::Moved, chunk, coefficients, inputs),
+            Some(plan) => {
+                sticky::resample(plan, &self.basis, histogram, coefficients, samples);
+                fold(&matrices.both, Past::Resampled(samples), chunk, coefficients, inputs);
             }
         }
         if let Some(plan) = &self.sticky {
             sticky::advance(plan, self.chunk, chunks, table, histogram);
         }
-        coefficients.iter_mut().zip(change).for_each(|(coefficient, change)| *coefficient += *change);
     }
 
-    /// Cells of the reading grid, newest first: (newer age, older age, grid row), in observations.
-    pub(crate) fn cells(&self, written: u64, table: &[f32]) -> impl Iterator<Item = (f64, f64, usize)> {
-        let count = self.grid.rows();
-        let oldest = written as f64;
-        let edge = move |i: usize| self.axis.age(i as f64 / count as f64, written, table).min(oldest);
-        let cells = (0..count).rev().map(move |row| (edge(row + 1), edge(row), row));
-        cells.filter(|(newer, older, _)| older > newer)
+    /// Appends the ages in observations at the ends of the grid's cells \[M + 1\] or fewer, the newest (0) first, none
+    /// beyond the oldest observation.
+    pub(crate) fn ages(&self, written: u64, table: &[f32], ages: &mut Vec<f64>) {
+        let (cells, oldest) = (self.grid.rows(), written as f64);
+        for end in 0..=cells {
+            let age = match self.constant_ages.get(end) {
+                Some(age) => *age,
+                None => self.axis.age(position(end, cells), written, table),
+            };
+            ages.push(age.min(oldest));
+            if age >= oldest {
+                break;
+            }
+        }
     }
+}
+
+/// Position on the axis of the end number `end` of `cells` even cells, the newest end first.
+fn position(end: usize, cells: usize) -> f64 {
+    (cells - end) as f64 / cells as f64
+}
+
+/// Work space of a write, re-used from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct WriteScratch {
+    samples: Vec<f32>,
+    inputs: Vec<f32>,
 }
 
 /// One agent's part of a linear memory.
 pub(crate) struct LinearState<'a> {
-    /// B \[N, width\]
+    /// Bᵀ \[d + 1, N\]
     pub(crate) coefficients: &'a mut [f32],
     /// Chunks written so far.
     pub(crate) chunks: u64,

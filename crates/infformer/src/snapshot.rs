@@ -36,7 +36,7 @@ struct AgentHeader {
     held: u32,
 }
 
-pub(crate) fn encode(fingerprint: u64, agents: &[(AgentId, SlotState)]) -> Result<Vec<u8>> {
+pub(crate) fn encode(fingerprint: u64, plan: &MemoryPlan, agents: &[(AgentId, SlotState)]) -> Result<Vec<u8>> {
     let describe = |(agent, state): &(AgentId, SlotState)| {
         let Counters { observations, written, newest_tick, lived, head, held } = state.counters;
         let AgentId { slot, generation } = *agent;
@@ -46,7 +46,9 @@ pub(crate) fn encode(fingerprint: u64, agents: &[(AgentId, SlotState)]) -> Resul
     let header = ron::to_string(&header).map_err(|error| SnapshotError::Header(error.to_string()))?;
     let mut body = vec![];
     for (_, state) in agents {
-        state.floats.iter().flatten().for_each(|value| body.extend(value.to_le_bytes()));
+        let long_term = plan.row_by_row(&state.floats[0]);
+        let floats = long_term.iter().chain(state.floats[1..].iter().flatten());
+        floats.for_each(|value| body.extend(value.to_le_bytes()));
         state.lengths.iter().for_each(|length| body.extend(length.to_le_bytes()));
     }
     let mut bytes = Vec::with_capacity(PREFIX + header.len() + body.len() + CHECKSUM);
@@ -118,7 +120,8 @@ fn decode_agent(
         return Err(SnapshotError::Header(format!("the counters of agent {slot}v{generation} contradict each other")));
     }
     let mut floats = |length: &usize| (0..*length).map(|_| f32::from_bits(body.u32())).collect();
-    let floats: Vec<Vec<f32>> = float_lengths.iter().map(&mut floats).collect();
+    let mut floats: Vec<Vec<f32>> = float_lengths.iter().map(&mut floats).collect();
+    floats[0] = plan.as_kept(&floats[0]);
     if floats.iter().flatten().any(|value| !value.is_finite()) {
         return Err(SnapshotError::Header(format!("agent {slot}v{generation} holds values that are not finite")));
     }

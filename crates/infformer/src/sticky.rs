@@ -65,23 +65,21 @@ pub fn sample_places(histogram: &[f64], points: usize, placement: Placement) -> 
     (0..points).map(place).collect()
 }
 
-/// The signal \[M, width\] at the sample places.
+/// The signal \[M, width\] at the sample places, from Bᵀ \[width, N\].
 pub(crate) fn resample(
     plan: &StickyPlan,
     basis: &Basis,
     histogram: &[f32],
     coefficients: &[f32],
-    width: usize,
-    samples: &mut [f32],
+    samples: &mut Vec<f32>,
 ) {
     let histogram: Vec<f64> = histogram.iter().map(|mass| f64::from(*mass)).collect();
     let mut psi = vec![0.0; basis.count()];
-    let places = sample_places(&histogram, plan.points, plan.placement);
-    for (place, sample) in places.iter().zip(samples.chunks_exact_mut(width)) {
-        basis.evaluate(*place, &mut psi);
-        for (psi, row) in psi.iter().zip(coefficients.chunks_exact(width)) {
-            sample.iter_mut().zip(row).for_each(|(sample, value)| *sample += *psi as f32 * value);
-        }
+    samples.clear();
+    for place in sample_places(&histogram, plan.points, plan.placement) {
+        basis.evaluate(place, &mut psi);
+        let rows = coefficients.chunks_exact(psi.len());
+        samples.extend(rows.map(|row| psi.iter().zip(row).map(|(psi, b)| *psi as f32 * b).sum::<f32>()));
     }
 }
 

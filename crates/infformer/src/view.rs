@@ -119,11 +119,17 @@ pub(crate) fn look(
         view.values = sample(&agent, &ages, cells, &mut resolution);
         view.resolution = resolution;
         if let Some(before) = before {
+            // A copy has its blocks in their order.
+            let in_order: Vec<u32> = match &plan.policy {
+                Policy::Blocks(blocks) => blocks.in_order().collect(),
+                Policy::Linear(_) => vec![],
+            };
             let earlier = AgentState {
                 plan,
                 counters: before.counters,
                 short_term: &before.floats[1],
                 long_term: &before.floats[0],
+                order: &in_order,
                 lengths: &before.lengths,
                 mean: &before.floats[2],
                 variance: &before.floats[3],
@@ -137,8 +143,8 @@ pub(crate) fn look(
 
         cells.list(&agent, Knots::All { clock_group: 0 });
         let width = plan.layout.width();
-        for cell in cells.cells.iter().take(counters.held as usize) {
-            view.short_term_ages.push(cell.age() as f32 + since as f32);
+        for cell in 0..counters.held as usize {
+            view.short_term_ages.push(cells.ages[cell] as f32 + since as f32);
             view.short_term.extend((0..width).map(|channel| cells.value(&agent, cell, channel)));
         }
         if let Some(query) = &request.query {
@@ -159,19 +165,18 @@ fn sample(agent: &AgentState, ages: &[f32], cells: &mut Cells, resolution: &mut 
         let mut at = 0;
         for (column, &age) in ages.iter().enumerate() {
             let age = f64::from(age);
-            while at + 1 < cells.cells.len() && cells.cells[at].older_tick() <= age {
+            while at + 1 < cells.len() && cells.older_tick(at) <= age {
                 at += 1;
             }
-            let cell = cells.cells.get(at).filter(|cell| age >= 0.0 && age <= cell.older_tick());
-            let Some(cell) = cell else {
+            if cells.is_empty() || age < 0.0 || age > cells.older_tick(at) {
                 resolution.push(f32::NAN);
                 continue;
-            };
+            }
             // The grid has two cells a basis function.
-            let blur = if Cells::grid_row(cell).is_some() { 2.0 } else { 1.0 };
-            resolution.push((blur * (cell.older_tick() - cell.tick)) as f32);
+            let blur = if cells.grid_row(agent, at).is_some() { 2.0 } else { 1.0 };
+            resolution.push((blur * (cells.older_tick(at) - cells.ticks[at])) as f32);
             for channel in channels.clone() {
-                values[channel * ages.len() + column] = cells.value(agent, cell, channel);
+                values[channel * ages.len() + column] = cells.value(agent, at, channel);
             }
         }
     }
@@ -191,8 +196,8 @@ pub(crate) fn signal_at(agent: &AgentState, age: f64) -> Option<Vec<f32>> {
             // The middle of the observation's own cell.
             let t = plan.axis.position(age + 0.5, agent.counters.written, agent.table);
             plan.basis.evaluate(t, &mut psi);
-            for (psi, row) in psi.iter().zip(agent.long_term.chunks_exact(width + 1)) {
-                value.iter_mut().zip(row).for_each(|(value, coefficient)| *value += *psi as f32 * coefficient);
+            for (value, row) in value.iter_mut().zip(agent.long_term.chunks_exact(psi.len())) {
+                *value = psi.iter().zip(row).map(|(psi, coefficient)| *psi as f32 * coefficient).sum();
             }
         }
         Policy::Blocks(plan) => {
@@ -205,7 +210,8 @@ pub(crate) fn signal_at(agent: &AgentState, age: f64) -> Option<Vec<f32>> {
                     block -= 1;
                     older += f64::from(lengths[block]);
                 }
-                let row = &agent.long_term[start + block * row_width..start + (block + 1) * row_width - 1];
+                let place = agent.order[group * (plan.capacity + 1) + block] as usize;
+                let row = &agent.long_term[start + place * row_width..start + (place + 1) * row_width - 1];
                 value[plan.channels_of(group)].copy_from_slice(row);
             }
         }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model_engine::ModelEngine;
 use crate::view::{MemoryView, ViewRequest};
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,54 @@ pub(crate) struct Batch {
     /// Number of the submission.
     pub(crate) submission: u64,
     pub(crate) control: Vec<Control>,
-    pub(crate) steps: Vec<AgentStep>,
+    pub(crate) steps: Steps,
+}
+
+/// The steps of a batch. They stay where they are in memory from one use of the batch to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    /// Those in use, then those to be used again.
+    all: Vec<AgentStep>,
+    used: usize,
+}
+
+impl Steps {
+    /// One more, made by `new` if there is none to be used again.
+    pub(crate) fn add(&mut self, new: impl FnOnce() -> AgentStep) -> &mut AgentStep {
+        if self.used == self.all.len() {
+            self.all.push(new());
+        }
+        self.used += 1;
+        &mut self.all[self.used - 1]
+    }
+
+    /// Takes the step of an agent out of use, if there is one.
+    pub(crate) fn forget(&mut self, agent: AgentId) {
+        if let Some(at) = self.iter().position(|step| step.agent == agent) {
+            self.all[at].observations.reset();
+            self.used -= 1;
+            self.all.swap(at, self.used);
+        }
+    }
+
+    /// Takes all out of use.
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+    }
+}
+
+impl Deref for Steps {
+    type Target = [AgentStep];
+
+    fn deref(&self) -> &[AgentStep] {
+        &self.all[..self.used]
+    }
+}
+
+impl DerefMut for Steps {
+    fn deref_mut(&mut self) -> &mut [AgentStep] {
+        &mut self.all[..self.used]
+    }
 }
 
 /// What came of a control message that asks for something.
@@ -162,7 +210,7 @@ impl Worker {
         }
         let mut lost = 0;
         if let Some(message) = &self.failure {
-            for step in &mut batch.steps {
+            for step in batch.steps.iter_mut() {
                 lost += step.observations.len() as u64;
                 step.observations.clear();
                 step.answers.clear();

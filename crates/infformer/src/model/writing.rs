@@ -22,6 +22,7 @@ use crate::signal::LinearPlan;
 use crate::sticky::{self, StickyPlan};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder};
+use nalgebra::DMatrix;
 
 /// The cells of one member's past, in the order of the coefficients (blocks, means) or of the reading grid.
 #[derive(Debug, Clone, Default)]
@@ -139,8 +140,10 @@ impl Writer {
     /// The reading grid ψ \[M, N\] of a signal whose cells are not its coefficients.
     pub(crate) fn grid(&self, dtype: DType, device: &Device) -> candle_core::Result<Option<Tensor>> {
         let (Policy::Linear(plan) | Policy::Sticky(plan, _)) = &self.policy else { return Ok(None) };
-        let grid = Tensor::from_slice(plan.grid.values(), (plan.grid.rows(), plan.grid.columns()), device)?;
-        Ok(Some(grid.to_dtype(dtype)?))
+        let rows = plan.grid.rows();
+        // The oldest cell first, as the axis runs.
+        let psi: Vec<f32> = (0..rows).rev().flat_map(|row| plan.grid.row(row)).copied().collect();
+        Ok(Some(Tensor::from_vec(psi, (rows, self.capacity), device)?.to_dtype(dtype)?))
     }
 
     /// `coefficients` Bᵀ \[batch, d, N\] after what happens to each member; `chunk` \[batch, L, d\] leaves the
@@ -268,9 +271,10 @@ impl Writer {
         let matrices = plan.matrices_after(chunks);
         if chunks == 0 {
             // There is no past to be moved: B is zero.
-            Operator { chunk: matrices.first.transposed(), ..self.scaled(1.0) }
+            Operator { chunk: matrices.first.values(0..self.chunk), ..self.scaled(1.0) }
         } else {
-            Operator { past: matrices.past.transposed(), chunk: matrices.chunk.transposed() }
+            let count = self.capacity;
+            Operator { past: matrices.both.values(0..count), chunk: matrices.both.values(count..count + self.chunk) }
         }
     }
 
@@ -280,15 +284,17 @@ impl Writer {
         knots.histogram.resize(sticky.bins, 0.0);
         let matrices = plan.matrices_after(chunks);
         let operator = if chunks == 0 {
-            Operator { chunk: matrices.first.transposed(), ..self.scaled(1.0) }
+            Operator { chunk: matrices.first.values(0..self.chunk), ..self.scaled(1.0) }
         } else {
             let histogram: Vec<f64> = knots.histogram.iter().map(|mass| f64::from(*mass)).collect();
             let places = sticky::sample_places(&histogram, sticky.points, sticky.placement);
-            let mut past = matrices.past.to_f64() * projection::design(&plan.basis, &places);
+            let map = |n: usize, m: usize| f64::from(matrices.both.row(m)[n]);
+            let map = DMatrix::from_fn(self.capacity, sticky.points, map);
+            let mut past = map * projection::design(&plan.basis, &places);
             (0..self.capacity).for_each(|i| past[(i, i)] -= 1.0);
             // Column by column is the transpose row by row.
             let past = past.as_slice().iter().map(|value| *value as f32).collect();
-            Operator { past, chunk: matrices.chunk.transposed() }
+            Operator { past, chunk: matrices.both.values(sticky.points..sticky.points + self.chunk) }
         };
         sticky::advance(sticky, self.chunk, chunks, &mut knots.table, &mut knots.histogram);
         operator
@@ -308,7 +314,13 @@ impl Writer {
         }
         knots.lengths.resize(count + 1, 0);
         let mut losses = vec![0.0; count + 1];
-        let mut state = BlocksState { means: &mut state_means, lengths: &mut knots.lengths, losses: &mut losses };
+        let mut order: Vec<u32> = plan.in_order().collect();
+        let mut state = BlocksState {
+            means: &mut state_means,
+            order: &mut order,
+            lengths: &mut knots.lengths,
+            losses: &mut losses,
+        };
         let precision = vec![1.0; width];
         plan.refresh_losses(&mut state, old, &precision);
         knots.mean.resize(width, 0.0);
@@ -361,8 +373,11 @@ impl Writer {
                 let mut table = CellTable::even(plan.grid.rows());
                 if chunks > 0 {
                     table.log_mass.fill(NOTHING);
-                    for (newer, older, row) in plan.cells(written, &knots.table) {
-                        let mass = self.measure.coordinate(older) - self.measure.coordinate(newer);
+                    let mut ages = vec![];
+                    plan.ages(written, &knots.table, &mut ages);
+                    for (cell, ends) in ages.windows(2).enumerate().filter(|(_, ends)| ends[1] > ends[0]) {
+                        let mass = self.measure.coordinate(ends[1]) - self.measure.coordinate(ends[0]);
+                        let row = plan.grid.rows() - 1 - cell;
                         table.log_mass[row] = mass.ln().max(f64::from(NOTHING)) as f32;
                     }
                 }
