@@ -237,22 +237,20 @@ impl StateArena {
         counters.lived += interval;
     }
 
-    /// Reads a little of every cache line of a slot's state: the lines come all at once, not each when it is needed.
-    /// For the slot whose turn is next. (Prefetch instructions do less: they give up where an address must be looked
-    /// up first.)
-    pub(crate) fn fetch(&self, plan: &MemoryPlan, slot: usize) {
+    /// Reads a little of every cache line of some slots' state: the lines come all at once, not each when it is needed.
+    pub(crate) fn fetch(&self, plan: &MemoryPlan, slots: impl Iterator<Item = usize> + Clone) {
         let (long, ring) = (plan.long_term_length(), plan.short_term_rows() * plan.row_width());
         let (width, stride) = (plan.layout.width(), plan.lengths_length());
-        let long_term = match &self.long_term {
-            LongTerm::Single(values) => touch(&values[slot * long..(slot + 1) * long], |value| value.to_bits()),
-            LongTerm::Half(values) => touch(&values[slot * long..(slot + 1) * long], |value| value.to_bits().into()),
-            LongTerm::Device(_) => 0,
-        };
+        match &self.long_term {
+            LongTerm::Single(values) => touch(values, long, slots.clone(), |value| value.to_bits()),
+            LongTerm::Half(values) => touch(values, long, slots.clone(), |value| value.to_bits().into()),
+            LongTerm::Device(_) => {}
+        }
         let floats = [(&self.short_term, ring), (&self.mean, width), (&self.variance, width), (&self.losses, stride)];
-        let floats = floats.map(|(values, length)| touch(&values[slot * length..(slot + 1) * length], |v| v.to_bits()));
-        let counts =
-            [&self.lengths, &self.order].map(|values| touch(&values[slot * stride..(slot + 1) * stride], |v| *v));
-        std::hint::black_box((long_term, floats, counts));
+        floats.into_iter().for_each(|(values, length)| touch(values, length, slots.clone(), |value| value.to_bits()));
+        [&self.lengths, &self.order]
+            .into_iter()
+            .for_each(|values| touch(values, stride, slots.clone(), |value| *value));
     }
 
     /// Whether a slot's ring holds S observations and a whole chunk, which is then to be written.
@@ -442,7 +440,9 @@ impl StateArena {
     }
 }
 
-/// One value of every cache line.
-fn touch<T>(values: &[T], bits: impl Fn(&T) -> u32) -> u32 {
-    values.iter().step_by(CACHE_LINE / size_of::<T>()).fold(0, |sum, value| sum ^ bits(value))
+/// One value of every cache line of some slots, `length` values each.
+fn touch<T>(values: &[T], length: usize, slots: impl Iterator<Item = usize>, bits: impl Fn(&T) -> u32) {
+    let slots =
+        slots.flat_map(|slot| values[slot * length..(slot + 1) * length].iter().step_by(CACHE_LINE / size_of::<T>()));
+    std::hint::black_box(slots.fold(0, |sum, value| sum ^ bits(value)));
 }

@@ -19,6 +19,10 @@ use std::sync::Arc;
 /// Steps for which the state before a write is kept for an agent that somebody looked at.
 const WATCHED_STEPS: u64 = 600;
 
+/// Agents whose state is fetched from memory at once, before their turns: a long stream comes faster than many short
+/// ones, and this much fits a core's own cache.
+const FETCHED: usize = 32;
+
 /// Names one agent. An id is never given twice: a slot that is used again has a new generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId {
@@ -269,8 +273,9 @@ impl Engine {
     /// Agent by agent: what it saw, then what it asks, while its state is at hand.
     fn take_each(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         for at in 0..steps.len() {
-            if let Some(next) = steps.get(at + 1).filter(|next| next.outcome.is_ok()) {
-                self.arena.fetch(&self.plan, next.agent.slot());
+            if at % FETCHED == 0 {
+                let next = steps[at..].iter().take(FETCHED).filter(|next| next.outcome.is_ok());
+                self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
             }
             let step = &mut steps[at];
             if step.outcome.is_err() {

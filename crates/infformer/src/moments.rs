@@ -50,29 +50,27 @@ pub(crate) struct Cells {
     pub(crate) intervals: Vec<f64>,
     /// Cells that are observations of the short-term memory: the first ones.
     held: usize,
-    /// The first of the groups whose knots are listed.
+    /// The first of the groups whose knots are listed, and their number G.
     first_group: usize,
-    /// The blocks of each listed group.
-    groups: Vec<ListedBlocks>,
+    groups: usize,
+    /// Blocks of each group.
+    count: usize,
+    /// Ages in observations of the blocks' older ends, newest first, without the short-term memory \[G, blocks\].
+    block_ends: Vec<u64>,
+    /// The row of each block in its group's means \[G, blocks\].
+    rows: Vec<u32>,
+    /// The block of each group in each long-term cell \[cells − held, G\], and room for more.
+    block_of: Vec<u32>,
+    /// The number of long-term cells that are newer than each block's older end \[G, blocks\].
+    cells_until: Vec<u32>,
+    /// Work space: where the refinement is in each group \[G\].
+    places: Vec<usize>,
     /// Work space: values at the reading grid \[M\], or of something at each block.
     values: Vec<f32>,
     /// Work space: a running sum of weights.
     running: Vec<f64>,
     /// Work space: the rows of an expectation.
     weighted: Vec<WeightedRow>,
-}
-
-/// The blocks of one group, newest first, and how they lie in the cells.
-#[derive(Debug, Default)]
-struct ListedBlocks {
-    /// Ages in observations of the blocks' older ends, without the short-term memory \[blocks\].
-    ends: Vec<u64>,
-    /// The row of each block in the group's means \[blocks\].
-    rows: Vec<u32>,
-    /// The block of each long-term cell \[cells − held\].
-    block_of: Vec<u32>,
-    /// The number of long-term cells that are newer than the block's older end \[blocks\].
-    cells_until: Vec<u32>,
 }
 
 impl Cells {
@@ -143,34 +141,75 @@ impl Cells {
             Knots::All { clock_group } => (0..plan.groups(), clock_group),
             Knots::Only(group) => (group..group + 1, group),
         };
-        self.first_group = groups.start;
         let stride = plan.capacity + 1;
         let count = plan.count(agent.counters.written);
-        self.groups.resize_with(groups.len(), ListedBlocks::default);
-        for (listed, group) in self.groups.iter_mut().zip(groups) {
+        (self.first_group, self.groups, self.count) = (groups.start, groups.len(), count);
+        self.block_ends.clear();
+        self.rows.clear();
+        for group in groups {
             let (lengths, order) = (&agent.lengths[group * stride..][..count], &agent.order[group * stride..][..count]);
             let mut end = 0;
-            listed.ends.clear();
-            listed.ends.extend(lengths.iter().rev().map(|length| {
+            self.block_ends.extend(lengths.iter().rev().map(|length| {
                 end += u64::from(*length);
                 end
             }));
-            listed.rows.clear();
-            listed.rows.extend(order.iter().rev());
+            self.rows.extend(order.iter().rev());
         }
-        let held = agent.counters.held as f64;
-        // With their number known to the compiler, the places stay in registers.
-        match self.groups.as_mut_slice() {
-            [_] => refine([0], &mut self.groups, held, &mut self.ends),
-            [_, _] => refine([0; 2], &mut self.groups, held, &mut self.ends),
-            groups => refine(vec![0; groups.len()], groups, held, &mut self.ends),
+        self.places.clear();
+        self.places.resize(self.groups, 0);
+        let mut places = std::mem::take(&mut self.places);
+        // Where their number is known to the compiler, the places stay in registers.
+        match places.as_mut_slice() {
+            [_] => self.refine(&mut [0; 1], agent.counters.held),
+            [_, _] => self.refine(&mut [0; 2], agent.counters.held),
+            [_, _, _] => self.refine(&mut [0; 3], agent.counters.held),
+            places => self.refine(places, agent.counters.held),
         }
+        self.places = places;
         let (start, width) = plan.rows_of(clock_group);
-        let clock = &self.groups[clock_group - self.first_group];
-        self.intervals.extend(clock.block_of.iter().map(|block| {
-            let row = start + (clock.rows[*block as usize] as usize + 1) * width;
+        let clock = clock_group - self.first_group;
+        let rows = &self.rows[clock * count..(clock + 1) * count];
+        let cells = self.ends.len() - 1 - self.held;
+        self.intervals.extend(self.block_of[clock..].iter().step_by(self.groups).take(cells).map(|block| {
+            let row = start + (rows[*block as usize] as usize + 1) * width;
             f64::from(agent.long_term[row - 1])
         }));
+    }
+
+    /// Cuts the past at the knots of all listed groups; `places` are zeros, one a group.
+    #[inline(always)]
+    fn refine(&mut self, places: &mut [usize], held: u32) {
+        let (groups, count) = (places.len(), self.count);
+        self.block_of.resize(self.block_of.len().max(groups * groups * count), 0);
+        self.cells_until.resize(groups * count, 0);
+        // A full block counts no further: the blocks of one group may end before those of another.
+        let oldest = self.block_ends.chunks_exact(count).map(|ends| ends[count - 1]).fold(u64::MAX, u64::min);
+        let (block_ends, cells_until) = (self.block_ends.as_slice(), self.cells_until.as_mut_slice());
+        let mut cells = 0;
+        for block_of in self.block_of.chunks_exact_mut(groups) {
+            let mut end = u64::MAX;
+            for group in 0..groups {
+                end = end.min(block_ends[group * count + places[group]]);
+            }
+            self.ends.push(end as f64 + f64::from(held));
+            cells += 1;
+            // Without a branch on which group's block ends: that is as good as random.
+            for group in 0..groups {
+                let block = group * count + places[group];
+                block_of[group] = places[group] as u32;
+                cells_until[block] = cells;
+                places[group] += usize::from(block_ends[block] == end);
+            }
+            if end == oldest {
+                break;
+            }
+        }
+    }
+
+    /// Where the blocks of a group are among those of all listed groups.
+    fn blocks_of(&self, group: usize) -> Range<usize> {
+        let group = group - self.first_group;
+        group * self.count..(group + 1) * self.count
     }
 
     /// Adds precision·(value − target)² of one channel to the squared distance of every cell \[cells\].
@@ -202,10 +241,11 @@ impl Cells {
                 let group = plan.group_of(channel);
                 let (start, width) = plan.rows_of(group);
                 let column = start + channel - plan.channels_of(group).start;
-                let listed = &self.groups[group - self.first_group];
+                let rows = &self.rows[self.blocks_of(group)];
                 self.values.clear();
-                self.values.extend(listed.rows.iter().map(|row| agent.long_term[column + *row as usize * width]));
-                for (distance, block) in long_term.iter_mut().zip(&listed.block_of) {
+                self.values.extend(rows.iter().map(|row| agent.long_term[column + *row as usize * width]));
+                let block_of = self.block_of[group - self.first_group..].iter().step_by(self.groups);
+                for (distance, block) in long_term.iter_mut().zip(block_of) {
                     *distance += squared(self.values[*block as usize]);
                 }
             }
@@ -223,8 +263,8 @@ impl Cells {
             Policy::Blocks(plan) => {
                 let group = plan.group_of(channel);
                 let (start, width) = plan.rows_of(group);
-                let listed = &self.groups[group - self.first_group];
-                let row = listed.rows[listed.block_of[cell] as usize] as usize;
+                let block = self.block_of[cell * self.groups + group - self.first_group] as usize;
+                let row = self.rows[self.blocks_of(group)][block] as usize;
                 agent.long_term[start + row * width + channel - plan.channels_of(group).start]
             }
         }
@@ -266,18 +306,22 @@ impl Cells {
                     sum_until
                 }));
                 let last = first + long_term.len() - 1;
-                for (listed, group) in self.groups.iter().zip(self.first_group..) {
+                for group in self.first_group..self.first_group + self.groups {
                     let (start, width) = plan.rows_of(group);
-                    let blocks = listed.block_of[first] as usize..=listed.block_of[last] as usize;
-                    self.weighted.clear();
+                    let block_in = |cell: usize| self.block_of[cell * self.groups + group - self.first_group] as usize;
+                    let blocks = block_in(first)..block_in(last) + 1;
+                    let own = self.blocks_of(group);
+                    let rows = &self.rows[own.clone()][blocks.clone()];
                     let mut before = 0.0;
-                    for (row, until) in listed.rows[blocks.clone()].iter().zip(&listed.cells_until[blocks]) {
+                    self.weighted.clear();
+                    for (row, until) in rows.iter().zip(&self.cells_until[own][blocks]) {
                         let until = self.running[(*until as usize - first).min(long_term.len())];
-                        let weight = (until - before) as f32;
+                        if until > before {
+                            let weight = (until - before) as f32;
+                            self.weighted.push(WeightedRow { start: start + *row as usize * width, weight });
+                        }
                         before = until;
-                        self.weighted.push(WeightedRow { start: start + *row as usize * width, weight });
                     }
-                    self.weighted.retain(|row| row.weight != 0.0);
                     add_rows(agent.long_term, &self.weighted, &mut sum[plan.channels_of(group)]);
                 }
             }
@@ -289,35 +333,6 @@ impl Cells {
         match &agent.plan.policy {
             Policy::Linear(plan) => Some(plan.grid.rows() - 1 - cell.checked_sub(self.held)?),
             Policy::Blocks(_) => None,
-        }
-    }
-}
-
-/// Cuts the past at the knots of all `groups`; `places` are zeros, one a group. Appends the cells' older ends to `ends`.
-#[inline(always)]
-fn refine(mut places: impl AsMut<[usize]>, groups: &mut [ListedBlocks], held: f64, ends: &mut Vec<f64>) {
-    let places = places.as_mut();
-    let most: usize = groups.iter().map(|listed| listed.ends.len()).sum();
-    for listed in groups.iter_mut() {
-        listed.block_of.resize(most, 0);
-        listed.cells_until.resize(listed.ends.len(), 0);
-    }
-    let oldest = groups.iter().filter_map(|listed| listed.ends.last()).fold(u64::MAX, |least, end| least.min(*end));
-    for cell in 0..most {
-        let mut end = u64::MAX;
-        for (listed, place) in groups.iter().zip(&*places) {
-            end = end.min(listed.ends[*place]);
-        }
-        ends.push(end as f64 + held);
-        // Without a branch on which group's block ends: that is as good as random.
-        for (listed, place) in groups.iter_mut().zip(&mut *places) {
-            listed.block_of[cell] = *place as u32;
-            listed.cells_until[*place] = cell as u32 + 1;
-            *place += usize::from(listed.ends[*place] == end);
-        }
-        if end == oldest {
-            groups.iter_mut().for_each(|listed| listed.block_of.truncate(cell + 1));
-            return;
         }
     }
 }
