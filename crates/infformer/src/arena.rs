@@ -198,7 +198,7 @@ impl StateArena {
         let own = slot * state.floats[0].len()..(slot + 1) * state.floats[0].len();
         match &mut self.long_term {
             LongTerm::Single(values) => values[own].copy_from_slice(&state.floats[0]),
-            LongTerm::Half(values) => values[own].convert_from_f32_slice(&state.floats[0]),
+            LongTerm::Half(values) => narrow(&mut state.floats[0].clone(), &mut values[own]),
             LongTerm::Device(tensor) => {
                 let row = Tensor::from_slice(&state.floats[0], (1, state.floats[0].len()), &self.device)?;
                 tensor.slice_set(&row, 0, slot)?;
@@ -263,64 +263,58 @@ impl StateArena {
         if let Policy::Linear(linear) = &mut plan.policy {
             linear.prepare(std::iter::once(self.counters[slot].written / linear.chunk as u64));
         }
-        let length = plan.long_term_length();
-        let own = slot * length..(slot + 1) * length;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        match &mut self.long_term {
-            LongTerm::Single(values) => {
-                let mut values = std::mem::take(values);
-                self.write_floats(plan, slot, &mut values[own], &mut scratch);
-                self.long_term = LongTerm::Single(values);
-            }
-            LongTerm::Half(values) => {
-                let mut widened = std::mem::take(&mut scratch.widened);
-                widened.resize(length, 0.0);
-                values[own.clone()].convert_to_f32_slice(&mut widened);
-                self.write_floats(plan, slot, &mut widened, &mut scratch);
-                if let LongTerm::Half(values) = &mut self.long_term {
-                    values[own].convert_from_f32_slice(&widened);
-                }
-                scratch.widened = widened;
-            }
-            LongTerm::Device(_) => {}
-        }
-        self.scratch = scratch;
-        self.counters[slot].advance(plan);
-    }
-
-    fn write_floats(&mut self, plan: &MemoryPlan, slot: usize, long_term: &mut [f32], scratch: &mut Scratch) {
+        let Self { long_term, counters, short_term, mean, variance, lengths, order, losses, table, histogram, .. } =
+            self;
+        let Scratch { write: scratch, precision, widened } = &mut self.scratch;
         let (rows, width) = (plan.short_term_rows(), plan.row_width());
-        let ring = slot * rows * width..(slot + 1) * rows * width;
-        let counters = &self.counters[slot];
-        let chunk =
-            RingRows { values: &self.short_term[ring], head: counters.head as usize, width, count: plan.config.chunk };
-        match &plan.policy {
+        let chunk = RingRows {
+            values: &short_term[slot * rows * width..(slot + 1) * rows * width],
+            head: counters[slot].head as usize,
+            width,
+            count: plan.config.chunk,
+        };
+        let written = counters[slot].written;
+        let mut write = |long_term: &mut [f32]| match &plan.policy {
             Policy::Linear(linear) => {
-                let (table, histogram) = plan.sticky_lengths();
+                let (ages, bins) = plan.sticky_lengths();
                 let state = LinearState {
                     coefficients: long_term,
-                    chunks: counters.written / linear.chunk as u64,
-                    table: &mut self.table[slot * table..(slot + 1) * table],
-                    histogram: &mut self.histogram[slot * histogram..(slot + 1) * histogram],
+                    chunks: written / linear.chunk as u64,
+                    table: &mut table[slot * ages..(slot + 1) * ages],
+                    histogram: &mut histogram[slot * bins..(slot + 1) * bins],
                 };
-                linear.write(state, chunk, &mut scratch.write);
+                linear.write(state, chunk, scratch);
             }
             Policy::Blocks(blocks) => {
                 let (channels, stride) = (plan.layout.width(), plan.lengths_length());
-                let (own, lengths) = (slot * channels..(slot + 1) * channels, slot * stride..(slot + 1) * stride);
-                let variance = &self.variance[own.clone()];
-                plan.precision(&self.mean[own], variance, &mut scratch.precision);
+                let (channels, blocks_own) =
+                    (slot * channels..(slot + 1) * channels, slot * stride..(slot + 1) * stride);
+                let variance = &variance[channels.clone()];
+                plan.precision(&mean[channels], variance, precision);
                 let mut state = BlocksState {
                     means: long_term,
-                    order: &mut self.order[lengths.clone()],
-                    lengths: &mut self.lengths[lengths.clone()],
-                    losses: &mut self.losses[lengths],
+                    order: &mut order[blocks_own.clone()],
+                    lengths: &mut lengths[blocks_own.clone()],
+                    losses: &mut losses[blocks_own],
                 };
-                for (i, row) in chunk.iter().enumerate() {
-                    blocks.push(&mut state, counters.written + i as u64, row, &scratch.precision, variance);
+                for (row, written) in chunk.iter().zip(written..) {
+                    blocks.push(&mut state, written, row, precision, variance);
                 }
             }
+        };
+        let length = plan.long_term_length();
+        let own = slot * length..(slot + 1) * length;
+        match long_term {
+            LongTerm::Single(values) => write(&mut values[own]),
+            LongTerm::Half(values) => {
+                widened.resize(length, 0.0);
+                values[own.clone()].convert_to_f32_slice(widened);
+                write(widened);
+                narrow(widened, &mut values[own]);
+            }
+            LongTerm::Device(_) => {}
         }
+        counters[slot].advance(plan);
     }
 
     /// Writes the oldest chunk of every slot in `due` into its long-term signal, on the device.
@@ -438,6 +432,13 @@ impl StateArena {
         self.scratch.widened = widened;
         Ok(())
     }
+}
+
+/// Rounds to f16; what is too large becomes the largest.
+fn narrow(wide: &mut [f32], narrow: &mut [f16]) {
+    let most = f16::MAX.to_f32();
+    wide.iter_mut().for_each(|value| *value = value.clamp(-most, most));
+    narrow.convert_from_f32_slice(wide);
 }
 
 /// One value of every cache line of some slots, `length` values each.

@@ -15,6 +15,7 @@ pub mod forgetting;
 // One agent: writing, and reading.
 mod plan;
 mod kernels;
+mod grid;
 mod signal;
 pub mod sticky;
 mod blocks;

@@ -4,8 +4,10 @@
 //! the others give a fixed quadrature grid.
 
 use crate::blocks::BlocksPlan;
-use crate::kernels::{Outputs, WeightedRow, add_rows, multiply};
+use crate::grid::GridScratch;
+use crate::kernels::{WeightedRow, add_rows};
 use crate::plan::{Counters, MemoryPlan, Policy};
+use crate::query::Constraint;
 use std::ops::Range;
 
 /// One agent's state, to be read.
@@ -65,8 +67,12 @@ pub(crate) struct Cells {
     cells_until: Vec<u32>,
     /// Work space: where the refinement is in each group \[G\].
     places: Vec<usize>,
-    /// Work space: values at the reading grid \[M\], or of something at each block.
+    /// Values at the reading grid of the intervals and of the channels asked for \[1 + channels, M\]; or work space.
     values: Vec<f32>,
+    /// Work space: their rows of Bᵀ \[1 + channels, N\].
+    coefficients: Vec<f32>,
+    /// Work space of the reading grid.
+    grid: GridScratch,
     /// Work space: a running sum of weights.
     running: Vec<f64>,
     /// Work space: the rows of an expectation.
@@ -89,8 +95,8 @@ impl Cells {
         self.ticks[cell] + (self.ends[cell + 1] - self.ends[cell]) * self.intervals[cell]
     }
 
-    /// Lists the agent's cells.
-    pub(crate) fn list(&mut self, agent: &AgentState, knots: Knots) {
+    /// Lists the agent's cells. Distances will be asked for on `channels`.
+    pub(crate) fn list(&mut self, agent: &AgentState, knots: Knots, channels: impl Iterator<Item = usize>) {
         self.ends.clear();
         self.ends.push(0.0);
         self.intervals.clear();
@@ -107,7 +113,14 @@ impl Cells {
                     let held = self.held as f64;
                     self.ends[self.held..].iter_mut().for_each(|end| *end += held);
                     let cells = self.ends.len() - 1 - self.held;
-                    self.evaluate(agent, agent.plan.layout.width());
+                    let count = plan.basis.count();
+                    // The intervals and all channels at once: one pass over the grid.
+                    self.coefficients.clear();
+                    for row in std::iter::once(agent.plan.layout.width()).chain(channels) {
+                        self.coefficients.extend_from_slice(&agent.long_term[row * count..(row + 1) * count]);
+                    }
+                    self.values.resize(self.coefficients.len() / count * plan.grid.cells(), 0.0);
+                    plan.grid.evaluate(&self.coefficients, &mut self.values, &mut self.grid);
                     self.intervals.extend(self.values[..cells].iter().map(|interval| f64::from(interval.max(0.0))));
                 }
                 Policy::Blocks(plan) => self.list_blocks(agent, plan, knots),
@@ -125,15 +138,6 @@ impl Cells {
             *age = tick + 0.5 * (length - 1.0).max(0.0) * interval;
             tick += length * interval;
         }
-    }
-
-    /// Evaluates one row of Bᵀ at the whole reading grid.
-    fn evaluate(&mut self, agent: &AgentState, channel: usize) {
-        let Policy::Linear(plan) = &agent.plan.policy else { return };
-        let count = plan.basis.count();
-        self.values.resize(plan.grid.rows(), 0.0);
-        let row = &agent.long_term[channel * count..(channel + 1) * count];
-        multiply(row, plan.grid_transposed.all(), &mut self.values, Outputs::Replaced);
     }
 
     fn list_blocks(&mut self, agent: &AgentState, plan: &BlocksPlan, knots: Knots) {
@@ -212,15 +216,17 @@ impl Cells {
         group * self.count..(group + 1) * self.count
     }
 
-    /// Adds precision·(value − target)² of one channel to the squared distance of every cell \[cells\].
+    /// Adds precision·(value − target)² to the squared distance of every cell \[cells\], for constraint `number` of those
+    /// on whose channels the cells were listed.
     pub(crate) fn add_distances(
         &mut self,
         agent: &AgentState,
-        channel: usize,
-        target: f32,
+        number: usize,
+        constraint: &Constraint,
         precision: f32,
         distances: &mut [f64],
     ) {
+        let (channel, target) = (constraint.channel, constraint.value);
         let squared = |value: f32| {
             let difference = f64::from(value - target);
             difference * difference * f64::from(precision)
@@ -233,9 +239,9 @@ impl Cells {
             return;
         }
         match &agent.plan.policy {
-            Policy::Linear(_) => {
-                self.evaluate(agent, channel);
-                long_term.iter_mut().zip(&self.values).for_each(|(distance, value)| *distance += squared(*value));
+            Policy::Linear(plan) => {
+                let values = &self.values[(number + 1) * plan.grid.cells()..];
+                long_term.iter_mut().zip(values).for_each(|(distance, value)| *distance += squared(*value));
             }
             Policy::Blocks(plan) => {
                 let group = plan.group_of(channel);
@@ -293,8 +299,7 @@ impl Cells {
         let first = range.end - self.held - long_term.len();
         match &agent.plan.policy {
             Policy::Linear(plan) => {
-                let rows = plan.grid.some(first..first + long_term.len());
-                multiply(long_term, rows, expectation, Outputs::Replaced);
+                plan.grid.expect(first, long_term, expectation, &mut self.grid);
             }
             Policy::Blocks(plan) => {
                 // A block's weight is what its cells have together: the difference of a running sum.
@@ -331,7 +336,7 @@ impl Cells {
     /// The row of the reading grid, counted from the oldest, that is a cell of a linear signal.
     pub(crate) fn grid_row(&self, agent: &AgentState, cell: usize) -> Option<usize> {
         match &agent.plan.policy {
-            Policy::Linear(plan) => Some(plan.grid.rows() - 1 - cell.checked_sub(self.held)?),
+            Policy::Linear(plan) => Some(plan.grid.cells() - 1 - cell.checked_sub(self.held)?),
             Policy::Blocks(_) => None,
         }
     }

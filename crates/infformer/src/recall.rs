@@ -50,7 +50,7 @@ impl RecallScratch {
         if histogram.is_empty() {
             return;
         }
-        let bins_a_row = histogram.len() as f64 / plan.grid.rows() as f64;
+        let bins_a_row = histogram.len() as f64 / plan.grid.cells() as f64;
         for (cell, mass) in self.mass.iter().enumerate() {
             let Some(row) = self.cells.grid_row(agent, cell) else { continue };
             let (from, to) = (row as f64 * bins_a_row, (row + 1) as f64 * bins_a_row);
@@ -74,16 +74,15 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     let RecallScratch { cells, precision, distances, similarity, mass, peaks, weights, expectations, products } =
         scratch;
     mass.clear();
-    cells.list(agent, Knots::All { clock_group });
+    cells.list(agent, Knots::All { clock_group }, query.constraints().iter().map(|constraint| constraint.channel));
     if cells.is_empty() {
         return;
     }
     agent.plan.precision(agent.mean, agent.variance, precision);
     distances.clear();
     distances.resize(cells.len(), 0.0);
-    for constraint in query.constraints() {
-        let precision = precision[constraint.channel];
-        cells.add_distances(agent, constraint.channel, constraint.value, precision, distances);
+    for (number, constraint) in query.constraints().iter().enumerate() {
+        cells.add_distances(agent, number, constraint, precision[constraint.channel], distances);
     }
     let sharpness = f64::from(config.sharpness);
     similarity.resize(cells.len(), 0.0);

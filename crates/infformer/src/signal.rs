@@ -7,10 +7,10 @@
 use crate::basis::Basis;
 use crate::error::{Error, Result};
 use crate::forgetting::{Forgetting, TimeAxis};
+use crate::grid::Grid;
 use crate::kernels::{Padded, Past, RingRows, fold};
 use crate::projection::{self, Operator};
 use crate::sticky::{self, StickyPlan};
-use nalgebra::DMatrix;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -55,10 +55,8 @@ pub(crate) struct LinearPlan {
     constant: WriteMatrices,
     /// `Uniform` has its own A and C at every write; the latest are kept.
     by_age: HashMap<u64, WriteMatrices>,
-    /// ψ at the middles of evenly spaced cells, the newest first \[M, N\]: the quadrature grid of every reading.
-    pub(crate) grid: Padded,
-    /// Its transpose \[N, M\].
-    pub(crate) grid_transposed: Padded,
+    /// Where every reading evaluates the signal.
+    pub(crate) grid: Grid,
     /// Ages at the ends of the cells, the newest first \[M + 1\]; empty where they change as life goes on.
     constant_ages: Vec<f64>,
 }
@@ -90,18 +88,15 @@ impl LinearPlan {
                 return Err(Error::Configuration { field, value, allowed: "a linear policy".into() });
             }
         };
-        let cells = 2 * basis.count();
-        let middles: Vec<f64> = (0..cells).rev().map(|m| (m as f64 + 0.5) / cells as f64).collect();
-        let psi: DMatrix<f64> = projection::design(&basis, &middles);
-        let grid = Padded::new(cells, basis.count(), |row, column| psi[(row, column)] as f32);
-        let grid_transposed = Padded::new(basis.count(), cells, |row, column| psi[(column, row)] as f32);
+        let grid = Grid::new(&basis);
+        let cells = grid.cells();
         let constant_ages = match axis {
             TimeAxis::PowerLaw { .. } => (0..=cells).map(|end| axis.age(position(end, cells), 0, &[])).collect(),
             _ => vec![],
         };
         let constant =
             if sticky.is_some() { WriteMatrices::resampled(&operator) } else { WriteMatrices::new(operator) };
-        Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid, grid_transposed, constant_ages })
+        Ok(Self { basis, axis, chunk, sticky, constant, by_age: HashMap::new(), grid, constant_ages })
     }
 
     /// Makes the matrices of the writes that follow the given numbers of earlier ones.
@@ -158,7 +153,7 @@ impl LinearPlan {
     /// Appends the ages in observations at the ends of the grid's cells \[M + 1\] or fewer, the newest (0) first, none
     /// beyond the oldest observation.
     pub(crate) fn ages(&self, written: u64, table: &[f32], ages: &mut Vec<f64>) {
-        let (cells, oldest) = (self.grid.rows(), written as f64);
+        let (cells, oldest) = (self.grid.cells(), written as f64);
         for end in 0..=cells {
             let age = match self.constant_ages.get(end) {
                 Some(age) => *age,

@@ -141,7 +141,7 @@ pub(crate) fn look(
             view.change = view.values.iter().zip(&was).map(|(is, was)| is - was).collect();
         }
 
-        cells.list(&agent, Knots::All { clock_group: 0 });
+        cells.list(&agent, Knots::All { clock_group: 0 }, std::iter::empty());
         let width = plan.layout.width();
         for cell in 0..counters.held as usize {
             view.short_term_ages.push(cells.ages[cell] as f32 + since as f32);
@@ -161,7 +161,7 @@ pub(crate) fn look(
 fn sample(agent: &AgentState, ages: &[f32], cells: &mut Cells, resolution: &mut Vec<f32>) -> Vec<f32> {
     let mut values = vec![f32::NAN; agent.plan.layout.width() * ages.len()];
     for (group, (_, channels)) in agent.plan.layout.groups().iter().enumerate() {
-        cells.list(agent, Knots::Only(group));
+        cells.list(agent, Knots::Only(group), std::iter::empty());
         let mut at = 0;
         for (column, &age) in ages.iter().enumerate() {
             let age = f64::from(age);

@@ -140,7 +140,7 @@ impl Writer {
     /// The reading grid ψ \[M, N\] of a signal whose cells are not its coefficients.
     pub(crate) fn grid(&self, dtype: DType, device: &Device) -> candle_core::Result<Option<Tensor>> {
         let (Policy::Linear(plan) | Policy::Sticky(plan, _)) = &self.policy else { return Ok(None) };
-        let rows = plan.grid.rows();
+        let rows = plan.grid.cells();
         // The oldest cell first, as the axis runs.
         let psi: Vec<f32> = (0..rows).rev().flat_map(|row| plan.grid.row(row)).copied().collect();
         Ok(Some(Tensor::from_vec(psi, (rows, self.capacity), device)?.to_dtype(dtype)?))
@@ -370,14 +370,14 @@ impl Writer {
         let written = chunks * self.chunk as u64;
         match &self.policy {
             Policy::Linear(plan) | Policy::Sticky(plan, _) => {
-                let mut table = CellTable::even(plan.grid.rows());
+                let mut table = CellTable::even(plan.grid.cells());
                 if chunks > 0 {
                     table.log_mass.fill(NOTHING);
                     let mut ages = vec![];
                     plan.ages(written, &knots.table, &mut ages);
                     for (cell, ends) in ages.windows(2).enumerate().filter(|(_, ends)| ends[1] > ends[0]) {
                         let mass = self.measure.coordinate(ends[1]) - self.measure.coordinate(ends[0]);
-                        let row = plan.grid.rows() - 1 - cell;
+                        let row = plan.grid.cells() - 1 - cell;
                         table.log_mass[row] = mass.ln().max(f64::from(NOTHING)) as f32;
                     }
                 }
