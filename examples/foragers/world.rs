@@ -132,6 +132,8 @@ pub struct World {
     pub bushes: Vec<Bush>,
     /// The foragers.
     pub foragers: Vec<Forager>,
+    /// The bushes in each square as wide as a forager sees, row by row.
+    squares: Vec<Vec<usize>>,
     rng: ChaCha8Rng,
 }
 
@@ -146,6 +148,10 @@ const DISAPPOINTED: f32 = 60.0;
 /// The share of bushes that is ripe when nothing is known.
 const RIPE_SHARE: f32 = 0.6;
 
+fn squares_a_side(rules: &Rules) -> usize {
+    (rules.side / rules.sight).ceil() as usize
+}
+
 impl World {
     /// A world of the given seed.
     pub fn new(rules: Rules, seed: u64) -> Self {
@@ -157,7 +163,12 @@ impl World {
                 bushes.push(Bush { place, kind: bushes.len() % KINDS.len(), ripe_from: 0 });
             }
         }
-        let mut world = Self { rules, tick: 0, bushes, foragers: vec![], rng };
+        let squares = vec![vec![]; squares_a_side(&rules).pow(2)];
+        let mut world = Self { rules, tick: 0, bushes, foragers: vec![], squares, rng };
+        for at in 0..world.bushes.len() {
+            let (x, y) = world.square(world.bushes[at].place);
+            world.squares[y * squares_a_side(&rules) + x].push(at);
+        }
         for _ in 0..rules.foragers {
             let place = world.somewhere();
             let goal = Goal::Wander(world.somewhere());
@@ -170,6 +181,18 @@ impl World {
         world
     }
 
+    fn square(&self, place: Vec2) -> (usize, usize) {
+        let at = |coordinate: f32| ((coordinate / self.rules.sight) as usize).min(squares_a_side(&self.rules) - 1);
+        (at(place.x), at(place.y))
+    }
+
+    /// The bushes that may be in sight from `place`, in the order of their numbers within each square.
+    fn bushes_around(&self, place: Vec2) -> impl Iterator<Item = usize> {
+        let ((x, y), side) = (self.square(place), squares_a_side(&self.rules));
+        let around = move |at: usize| at.saturating_sub(1)..=(at + 1).min(side - 1);
+        around(y).flat_map(move |y| around(x).flat_map(move |x| self.squares[y * side + x].iter().copied()))
+    }
+
     /// Whether a bush is ripe.
     pub fn is_ripe(&self, bush: &Bush) -> bool {
         bush.ripe_from <= self.tick
@@ -178,7 +201,8 @@ impl World {
     /// What a forager sees now.
     pub fn see(&mut self, forager: usize) -> Option<Sighting> {
         let place = self.foragers[forager].place;
-        let nearest = self.bushes.iter().min_by(|a, b| a.place.distance(place).total_cmp(&b.place.distance(place)))?;
+        let around = self.bushes_around(place).map(|bush| &self.bushes[bush]);
+        let nearest = around.min_by(|a, b| a.place.distance(place).total_cmp(&b.place.distance(place)))?;
         if nearest.place.distance(place) > self.rules.sight {
             return None;
         }
@@ -224,7 +248,8 @@ impl World {
 
     fn ripe_in_sight(&self, forager: usize, kind: usize) -> Option<usize> {
         let place = self.foragers[forager].place;
-        let wanted = self.bushes.iter().enumerate().filter(|(_, bush)| bush.kind == kind && self.is_ripe(bush));
+        let around = self.bushes_around(place).map(|bush| (bush, &self.bushes[bush]));
+        let wanted = around.filter(|(_, bush)| bush.kind == kind && self.is_ripe(bush));
         let seen =
             wanted.map(|(at, bush)| (at, bush.place.distance(place))).filter(|(_, far)| *far <= self.rules.sight);
         seen.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)

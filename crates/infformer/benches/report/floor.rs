@@ -103,10 +103,14 @@ impl Machine {
 fn best(units: f64, mut round: impl FnMut()) -> f64 {
     let mut best = 0.0_f64;
     let begun = Instant::now();
-    while begun.elapsed().as_secs_f64() < 0.15 {
-        let begun = Instant::now();
+    for count in 0.. {
+        let started = Instant::now();
         round();
-        best = best.max(units / begun.elapsed().as_secs_f64());
+        best = best.max(units / started.elapsed().as_secs_f64());
+        // The first round brings the pages.
+        if count >= 3 && begun.elapsed().as_secs_f64() > 0.15 {
+            break;
+        }
     }
     best
 }

@@ -21,7 +21,13 @@ pub fn draw(path: &Path, growth: &[Growth]) -> Result<(), Box<dyn Error>> {
             .x_label_area_size(28)
             .y_label_area_size(36)
             .build_cartesian_2d((from..to).log_scale(), (0.3..most * 2.0).log_scale())?;
-        chart.configure_mesh().light_line_style(WHITE).x_labels(4).y_labels(5).draw()?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_labels(4)
+            .y_labels(5)
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .draw()?;
         for ((policy, points), colour) in growth.curves.iter().zip(COLOURS) {
             chart
                 .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?

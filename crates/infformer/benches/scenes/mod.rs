@@ -65,6 +65,11 @@ impl Walk {
         Self { random: ChaCha8Rng::seed_from_u64(seed), values: vec![0.0; width] }
     }
 
+    /// The latest observation \[d\].
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// The next observation \[d\].
     pub fn step(&mut self) -> &[f32] {
         let Self { random, values } = self;
