@@ -412,7 +412,8 @@ fn growth(arguments: &Arguments, report: &mut Report) {
     };
     let agents = |policy| {
         let at = |agents: usize| (agents as f64, tick(&mut Crowd::new(&config(policy, CAPACITY, 32), agents, 2_000)));
-        [1, 10, 100, 1_000, 10_000].map(at).to_vec()
+        let most = arguments.agents.iter().copied().max().unwrap_or(0);
+        [1, 10, 100, 1_000, 10_000].into_iter().filter(|agents| *agents <= most).map(at).collect()
     };
     let capacities = |policy| {
         let at = |n: usize| (n as f64, tick(&mut Crowd::new(&config(policy, n, 32), 16, 2_000)));
