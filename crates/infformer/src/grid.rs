@@ -1,7 +1,7 @@
 //! The quadrature grid on which every linear signal is read: ψ at the middles of M = 2N even cells, the newest first.
 //!
 //! Cosine and Legendre functions are even or odd about the middle of the axis, ψₙ(1 − t) = (−1)ⁿψₙ(t): half of the
-//! grid tells the other half, which is a quarter of the arithmetic's memory and half of its products.
+//! grid tells the other half, which saves half of the table and half of the products.
 
 use crate::basis::{Basis, BasisKind};
 use crate::kernels::{Outputs, Padded, multiply};
