@@ -66,11 +66,22 @@ struct Scratch {
 }
 
 /// The host's parts of one agent's state, and its long-term floats: what a snapshot holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SlotState {
     pub(crate) counters: Counters,
     pub(crate) floats: Vec<Vec<f32>>,
     pub(crate) lengths: Vec<u32>,
+}
+
+impl SlotState {
+    /// Of an agent that has seen nothing.
+    pub(crate) fn empty(plan: &MemoryPlan) -> Self {
+        Self {
+            counters: Counters::default(),
+            floats: plan.float_lengths().iter().map(|length| vec![0.0; *length]).collect(),
+            lengths: vec![0; plan.lengths_length()],
+        }
+    }
 }
 
 impl StateArena {
@@ -113,10 +124,6 @@ impl StateArena {
         matches!(self.long_term, LongTerm::Device(_))
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
-    }
-
     /// Makes room for at least `slots` agents; grows by doubling.
     pub(crate) fn reserve(&mut self, plan: &MemoryPlan, slots: usize) -> Result<()> {
         if slots <= self.slots {
@@ -149,24 +156,6 @@ impl StateArena {
         Ok(())
     }
 
-    /// Empties a slot: nothing of the agent that had it is left.
-    pub(crate) fn clear(&mut self, plan: &MemoryPlan, slot: usize) -> Result<()> {
-        let empty = SlotState {
-            counters: Counters::default(),
-            floats: self.float_lengths(plan).iter().map(|length| vec![0.0; *length]).collect(),
-            lengths: vec![0; plan.lengths_length()],
-        };
-        self.restore(plan, slot, &empty)
-    }
-
-    /// Floats of each array of a slot, in the order of [`SlotState::floats`].
-    pub(crate) fn float_lengths(&self, plan: &MemoryPlan) -> [usize; 7] {
-        let (table, histogram) = plan.sticky_lengths();
-        let width = plan.layout.width();
-        let ring = plan.short_term_rows() * plan.row_width();
-        [plan.long_term_length(), ring, width, width, plan.lengths_length(), table, histogram]
-    }
-
     fn host_arrays(&mut self) -> [&mut Vec<f32>; 6] {
         let Self { short_term, mean, variance, losses, table, histogram, .. } = self;
         [short_term, mean, variance, losses, table, histogram]
@@ -174,7 +163,7 @@ impl StateArena {
 
     /// Copies a slot out; blocks in their order.
     pub(crate) fn save(&mut self, plan: &MemoryPlan, slot: usize) -> Result<SlotState> {
-        let lengths = self.float_lengths(plan);
+        let lengths = plan.float_lengths();
         let own = slot * lengths[0]..(slot + 1) * lengths[0];
         let mut long_term = match &self.long_term {
             LongTerm::Single(values) => values[own].to_vec(),
@@ -193,7 +182,7 @@ impl StateArena {
         Ok(SlotState { counters: self.counters[slot], floats, lengths })
     }
 
-    /// Copies a state, of the lengths that [`StateArena::float_lengths`] gives, into a slot.
+    /// Copies a state, of the lengths that [`MemoryPlan::float_lengths`] gives, into a slot.
     pub(crate) fn restore(&mut self, plan: &MemoryPlan, slot: usize, state: &SlotState) -> Result<()> {
         let own = slot * state.floats[0].len()..(slot + 1) * state.floats[0].len();
         match &mut self.long_term {
@@ -221,20 +210,16 @@ impl StateArena {
     /// Puts an observation into a slot's short-term ring and its statistics. The ring must not be full.
     pub(crate) fn observe(&mut self, plan: &MemoryPlan, slot: usize, tick: u64, values: &[f32]) {
         let counters = &mut self.counters[slot];
-        let interval = if counters.observations == 0 { 0 } else { tick - counters.newest_tick };
         let width = plan.layout.width();
         let own = slot * width..(slot + 1) * width;
         let statistics = Statistics { mean: &mut self.mean[own.clone()], variance: &mut self.variance[own] };
         observe(statistics, counters.observations, values);
         let (rows, row_width) = (plan.short_term_rows(), plan.row_width());
         let row = slot * rows + (counters.head + counters.held) as usize % rows;
+        let interval = counters.take(tick);
         let ring = &mut self.short_term[row * row_width..(row + 1) * row_width];
         ring[..width].copy_from_slice(values);
         ring[width] = interval as f32;
-        counters.observations += 1;
-        counters.held += 1;
-        counters.newest_tick = tick;
-        counters.lived += interval;
     }
 
     /// Reads a little of every cache line of some slots' state: the lines come all at once, not each when it is needed.

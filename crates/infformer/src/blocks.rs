@@ -16,9 +16,9 @@ pub(crate) struct BlocksPlan {
     /// N
     pub(crate) capacity: usize,
     groups: Vec<std::ops::Range<usize>>,
-    resolution: f32,
-    mix: f32,
-    tolerance: f32,
+    pub(crate) resolution: f32,
+    pub(crate) mix: f32,
+    pub(crate) tolerance: f32,
 }
 
 /// One agent's blocks, all groups.

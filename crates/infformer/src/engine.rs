@@ -1,18 +1,21 @@
 //! The engine: takes what many agents saw and asked at one tick, writes and answers in one batch.
 
-use crate::arena::{Execution, StateArena};
+use crate::arena::{Execution, SlotState, StateArena};
 use crate::blocks::cover;
 use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
+use crate::crowd::{CrowdAnswers, CrowdStep};
+use crate::device::DeviceArena;
 use crate::error::{Error, Result};
 use crate::model_engine::ModelAnswer;
 use crate::observations::ObservationQueue;
-use crate::plan::MemoryPlan;
-use crate::query::{Answer, Query};
+use crate::plan::{Counters, MemoryPlan};
+use crate::query::{Answer, AnswerDetail, Query};
 use crate::recall::{RecallScratch, recall};
 use crate::snapshot;
 use crate::view::{self, MemoryView, ViewRequest};
 use candle_core::Device;
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,7 +102,11 @@ pub struct Engine {
     plan: MemoryPlan,
     layout: Arc<ChannelLayout>,
     fingerprint: u64,
+    /// All state, or, where it lives on a device, the one slot that somebody looks at.
     arena: StateArena,
+    device: Option<DeviceArena>,
+    /// Where the state is.
+    home: Device,
     slots: Vec<SlotUse>,
     free: Vec<u32>,
     scratch: StepScratch,
@@ -130,14 +137,34 @@ struct StepScratch {
 impl Engine {
     /// An engine without agents. Errors: an invalid configuration, or a policy that the device cannot run.
     pub fn new(config: &MemoryConfig, device: &Device) -> Result<Self> {
-        let execution = if device.is_cpu() { Execution::Host } else { Execution::Tensors };
-        Self::with_execution(config, device, execution)
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => Self::on_device(config, device, |plan| DeviceArena::on_cuda(plan, cuda)),
+            Device::Cpu => Self::with_execution(config, device, Execution::Host),
+            _ => Self::with_execution(config, device, Execution::Tensors),
+        }
+    }
+
+    /// An engine whose state lives where `start` puts it.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn on_device(
+        config: &MemoryConfig,
+        device: &Device,
+        start: impl FnOnce(&MemoryPlan) -> Result<DeviceArena>,
+    ) -> Result<Self> {
+        let mut engine = Self::with_execution(config, &Device::Cpu, Execution::Host)?;
+        engine.home = device.clone();
+        engine.arena.reserve(&engine.plan, 1)?;
+        engine.device = Some(start(&engine.plan)?);
+        Ok(engine)
     }
 
     pub(crate) fn with_execution(config: &MemoryConfig, device: &Device, execution: Execution) -> Result<Self> {
         let plan = MemoryPlan::new(config)?;
         let arena = StateArena::new(&plan, device, execution)?;
         Ok(Self {
+            home: device.clone(),
+            device: None,
             layout: Arc::new(plan.layout.clone()),
             fingerprint: config.fingerprint()?,
             plan,
@@ -162,7 +189,7 @@ impl Engine {
 
     /// Where the signals are kept.
     pub fn device(&self) -> &Device {
-        self.arena.device()
+        &self.home
     }
 
     /// Bytes of state an agent, all of it. It does not grow with history.
@@ -185,9 +212,12 @@ impl Engine {
     /// Adds an agent under an id that the caller chose: a slot that is free, or the next one.
     pub(crate) fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
         let slot = agent.slot as usize;
-        self.arena.reserve(&self.plan, slot + 1)?;
+        match &mut self.device {
+            Some(device) => device.reserve(&self.plan, slot + 1)?,
+            None => self.arena.reserve(&self.plan, slot + 1)?,
+        }
         self.forget_watched(slot);
-        self.arena.clear(&self.plan, slot)?;
+        self.clear_slot(slot)?;
         while self.slots.len() <= slot {
             self.free.push(self.slots.len() as u32);
             self.slots.push(SlotUse { generation: 0, living: false, step: 0 });
@@ -209,7 +239,7 @@ impl Engine {
     pub fn reset(&mut self, agent: AgentId) -> Result<()> {
         let slot = self.slot(agent)?;
         self.forget_watched(slot);
-        self.arena.clear(&self.plan, slot)
+        self.clear_slot(slot)
     }
 
     /// A look at a slot must not tell of what was in it before.
@@ -219,7 +249,7 @@ impl Engine {
 
     /// Observations ever pushed by an agent.
     pub fn observations(&self, agent: AgentId) -> Result<u64> {
-        Ok(self.arena.counters[self.slot(agent)?].observations)
+        Ok(self.counters(self.slot(agent)?).observations)
     }
 
     /// Takes every agent's observations, then answers every agent's queries. Each agent appears at most once.
@@ -230,7 +260,9 @@ impl Engine {
         self.check(steps);
         // Nobody looks any more: watching ends.
         self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
-        if self.arena.is_batched() {
+        if self.device.is_some() {
+            self.take_on_device(steps)?
+        } else if self.arena.is_batched() {
             self.take_batched(steps)?
         } else {
             self.take_each(steps)?
@@ -242,6 +274,61 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Takes what each agent of a crowd sees, then answers what all of them ask: [`Engine::step`] on flat arrays, without
+    /// peaks.
+    ///
+    /// Errors refuse the whole step, and nothing has changed then: an unknown agent, agents that are not in the order of
+    /// their slots, an array of the wrong length, a value that cannot be remembered, an earlier tick. The tensor library
+    /// failed: as in [`Engine::step`].
+    pub fn step_crowd(&mut self, step: &CrowdStep, answers: &mut CrowdAnswers) -> Result<()> {
+        self.check_crowd(step)?;
+        self.steps += 1;
+        let row = 3 + self.layout.width();
+        answers.start(row);
+        if let Some(device) = &mut self.device {
+            return device.tick_crowd(&mut self.plan, step, answers);
+        }
+        let width = self.layout.width();
+        let mut own = AgentStep::new(AgentId { slot: 0, generation: 0 }, self.layout.clone(), 2);
+        if !step.channels.is_empty() {
+            own.queries.push(Query::new());
+        }
+        own.tick = step.tick;
+        for (at, agent) in step.agents.iter().enumerate() {
+            if at % FETCHED == 0 {
+                let next = step.agents[at..].iter().take(FETCHED);
+                self.arena.fetch(&self.plan, next.map(|next| next.slot()));
+            }
+            own.agent = *agent;
+            own.observations.clear();
+            own.observations.push(step.tick, &step.observations[at * width..(at + 1) * width])?;
+            let targets = step.targets.chunks_exact(step.channels.len().max(1)).nth(at).unwrap_or_default();
+            for query in &mut own.queries {
+                let constraints = step.channels.iter().zip(targets);
+                constraints.for_each(|(channel, target)| query.constrain(*channel, *target));
+            }
+            self.take(&mut own)?;
+            for answer in &own.answers {
+                answers.push([answer.age, answer.age_spread, answer.confidence], &answer.value);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_crowd(&self, step: &CrowdStep) -> Result<()> {
+        step.check(&self.layout)?;
+        step.agents.par_iter().enumerate().try_for_each(|(at, agent)| {
+            let counters = self.counters(self.slot(*agent)?);
+            if at > 0 && step.agents[at - 1].slot >= agent.slot {
+                return Err(Error::CrowdOrder { agent: agent.to_string() });
+            }
+            if counters.observations > 0 && step.tick < counters.newest_tick {
+                return Err(Error::TickOrder { newest: counters.newest_tick, found: step.tick });
+            }
+            Ok(())
+        })
     }
 
     fn check(&mut self, steps: &mut [AgentStep]) {
@@ -260,7 +347,7 @@ impl Engine {
             return Err(Error::Repeated { agent: step.agent.to_string() });
         }
         self.layout.check_queue(step.observations.layout())?;
-        let counters = &self.arena.counters[slot];
+        let counters = self.counters(slot);
         if let Some((found, _)) = step.observations.get(0)
             && counters.observations > 0
             && found < counters.newest_tick
@@ -277,24 +364,27 @@ impl Engine {
                 let next = steps[at..].iter().take(FETCHED).filter(|next| next.outcome.is_ok());
                 self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
             }
-            let step = &mut steps[at];
-            if step.outcome.is_err() {
-                continue;
+            if steps[at].outcome.is_ok() {
+                self.take(&mut steps[at])?;
             }
-            let slot = step.agent.slot();
-            // A ring may be full already, where an earlier step failed between filling and writing it.
+        }
+        Ok(())
+    }
+
+    /// One agent: what it saw, then what it asks.
+    fn take(&mut self, step: &mut AgentStep) -> Result<()> {
+        let slot = step.agent.slot();
+        // A ring may be full already, where an earlier step failed between filling and writing it.
+        if self.arena.is_full(&self.plan, slot) {
+            self.write(slot)?;
+        }
+        for (tick, values) in step.observations.iter() {
+            self.arena.observe(&self.plan, slot, tick, values);
             if self.arena.is_full(&self.plan, slot) {
                 self.write(slot)?;
             }
-            for (tick, values) in step.observations.iter() {
-                self.arena.observe(&self.plan, slot, tick, values);
-                if self.arena.is_full(&self.plan, slot) {
-                    self.write(slot)?;
-                }
-            }
-            self.answer(std::slice::from_mut(step))?;
         }
-        Ok(())
+        self.answer(std::slice::from_mut(step))
     }
 
     fn write(&mut self, slot: usize) -> Result<()> {
@@ -332,12 +422,77 @@ impl Engine {
         self.answer(steps)
     }
 
+    /// All agents at once, on the device where their state is.
+    fn take_on_device(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        let rows = self.plan.short_term_rows();
+        let watched = self.watched.as_ref().map(|watched| watched.slot);
+        let own = steps.iter().find(|step| step.outcome.is_ok() && Some(step.agent.slot()) == watched);
+        if let Some((slot, seen)) = own.map(|step| (step.agent.slot(), step.observations.len()))
+            && self.counters(slot).held as usize + seen >= rows
+        {
+            self.watch(&[slot])?;
+        }
+        if let Some(device) = &mut self.device {
+            device.tick(&mut self.plan, steps)?;
+        }
+        // Whole densities are for people to see, and few: they are answered from a copy.
+        for step in steps.iter_mut().filter(|step| step.outcome.is_ok()) {
+            let whole = |query: &Query| query.detail() == AnswerDetail::Density;
+            if !step.queries.iter().any(whole) {
+                continue;
+            }
+            let slot = self.at_hand(step.agent.slot())?;
+            let scratch = &mut self.scratch.recall;
+            self.arena.read(&self.plan, &[slot], |_, agent, _| {
+                for (query, answer) in step.queries.iter().zip(&mut step.answers).filter(|(query, _)| whole(query)) {
+                    recall(&agent, query, step.tick, scratch, answer);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn counters(&self, slot: usize) -> &Counters {
+        match &self.device {
+            Some(device) => &device.counters[slot],
+            None => &self.arena.counters[slot],
+        }
+    }
+
+    fn save_slot(&mut self, slot: usize) -> Result<SlotState> {
+        match &mut self.device {
+            Some(device) => device.save(&self.plan, slot),
+            None => self.arena.save(&self.plan, slot),
+        }
+    }
+
+    fn restore_slot(&mut self, slot: usize, state: &SlotState) -> Result<()> {
+        match &mut self.device {
+            Some(device) => device.restore(&self.plan, slot, state),
+            None => self.arena.restore(&self.plan, slot, state),
+        }
+    }
+
+    fn clear_slot(&mut self, slot: usize) -> Result<()> {
+        self.restore_slot(slot, &SlotState::empty(&self.plan))
+    }
+
+    /// The slot of the host's arena that holds the state of a slot, which is copied there if it lives on a device.
+    fn at_hand(&mut self, slot: usize) -> Result<usize> {
+        if let Some(device) = &mut self.device {
+            let state = device.save(&self.plan, slot)?;
+            self.arena.restore(&self.plan, 0, &state)?;
+            return Ok(0);
+        }
+        Ok(slot)
+    }
+
     /// Keeps the state before a write, if somebody looks at the agent.
     fn watch(&mut self, due: &[usize]) -> Result<()> {
-        if let Some(watched) = &mut self.watched
-            && due.contains(&watched.slot)
-        {
-            watched.before = Some(self.arena.save(&self.plan, watched.slot)?);
+        let watched = self.watched.as_ref().map(|watched| watched.slot).filter(|slot| due.contains(slot));
+        if let Some(slot) = watched {
+            let before = Some(self.save_slot(slot)?);
+            self.watched.iter_mut().for_each(|watched| watched.before = before.clone());
         }
         Ok(())
     }
@@ -373,11 +528,12 @@ impl Engine {
         }
         let watched = self.watched.take().filter(|watched| watched.slot == slot);
         let before = watched.and_then(|watched| watched.before);
+        let at_hand = self.at_hand(slot)?;
         let view = view::look(
             &mut self.arena,
             &self.plan,
             self.layout.clone(),
-            slot,
+            at_hand,
             request,
             before.as_ref(),
             &mut self.scratch.recall,
@@ -390,6 +546,7 @@ impl Engine {
     /// there is nothing that old.
     pub fn signal_at(&mut self, agent: AgentId, age: f64) -> Result<Option<Vec<f32>>> {
         let slot = self.slot(agent)?;
+        let slot = self.at_hand(slot)?;
         let mut value = None;
         self.arena.read(&self.plan, &[slot], |_, agent, _| value = view::signal_at(&agent, age))?;
         Ok(value)
@@ -399,21 +556,21 @@ impl Engine {
     /// observation); under `Adaptive` the blocks' means, group by group.
     pub fn coefficients(&mut self, agent: AgentId) -> Result<Vec<f32>> {
         let slot = self.slot(agent)?;
-        let state = self.arena.save(&self.plan, slot)?;
+        let state = self.save_slot(slot)?;
         Ok(self.plan.row_by_row(&state.floats[0]))
     }
 
     /// One agent's memory as bytes: versioned, with a fingerprint of the configuration and a checksum.
     pub fn save(&mut self, agent: AgentId) -> Result<Vec<u8>> {
         let slot = self.slot(agent)?;
-        let state = self.arena.save(&self.plan, slot)?;
+        let state = self.save_slot(slot)?;
         snapshot::encode(self.fingerprint, &self.plan, &[(agent, state)])
     }
 
     /// Puts a saved memory in place of an agent's own. Errors say why bytes are refused; the memory is then as before.
     pub fn load(&mut self, agent: AgentId, bytes: &[u8], clock: LoadedClock) -> Result<()> {
         let slot = self.slot(agent)?;
-        let lengths = self.arena.float_lengths(&self.plan);
+        let lengths = self.plan.float_lengths();
         let mut agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
         match agents.as_mut_slice() {
             [(_, state)] => {
@@ -421,7 +578,7 @@ impl Engine {
                     state.counters.newest_tick = tick;
                 }
                 self.forget_watched(slot);
-                self.arena.restore(&self.plan, slot, state)
+                self.restore_slot(slot, state)
             }
             other => {
                 let message = format!("it holds {} agents; use Engine::load_all", other.len());
@@ -433,20 +590,20 @@ impl Engine {
     /// All agents' memories as bytes.
     pub fn save_all(&mut self) -> Result<Vec<u8>> {
         let living: Vec<AgentId> = self.living().collect();
-        let save = |agent: AgentId| Ok((agent, self.arena.save(&self.plan, agent.slot as usize)?));
+        let save = |agent: AgentId| Ok((agent, self.save_slot(agent.slot())?));
         let agents: Vec<_> = living.into_iter().map(save).collect::<Result<_>>()?;
         snapshot::encode(self.fingerprint, &self.plan, &agents)
     }
 
     /// Replaces all agents by the saved ones, under the ids that they had. Errors: as [`Engine::load`].
     pub fn load_all(&mut self, bytes: &[u8]) -> Result<()> {
-        let lengths = self.arena.float_lengths(&self.plan);
+        let lengths = self.plan.float_lengths();
         let agents = snapshot::decode(bytes, self.fingerprint, &self.plan, &lengths)?;
         let living: Vec<AgentId> = self.living().collect();
         living.into_iter().try_for_each(|agent| self.remove(agent))?;
         for (agent, state) in agents {
             self.spawn_as(agent)?;
-            self.arena.restore(&self.plan, agent.slot as usize, &state)?;
+            self.restore_slot(agent.slot(), &state)?;
         }
         Ok(())
     }
@@ -461,11 +618,11 @@ impl Engine {
     pub(crate) fn mend(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         for step in steps {
             let Ok(slot) = self.slot(step.agent) else { continue };
-            let state = self.arena.save(&self.plan, slot)?;
+            let state = self.save_slot(slot)?;
             let finite = state.floats.iter().flatten().all(|value| value.is_finite());
             let whole = |lengths: &[u32]| cover(lengths, state.counters.written);
             if !finite || !state.lengths.chunks_exact(self.plan.config.capacity + 1).all(whole) {
-                self.arena.clear(&self.plan, slot)?;
+                self.clear_slot(slot)?;
                 step.outcome = Err(Error::Damaged { agent: step.agent.to_string() });
             }
         }

@@ -81,6 +81,23 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// The kernel could not be made or run on the device.
+    #[error(
+        "the device did not run the memory's kernel: {message}; a smaller capacity, short-term memory or number of \
+             peaks needs less of it, the CPU device needs none"
+    )]
+    Kernel {
+        /// What the device said.
+        message: String,
+    },
+    /// The agents of a crowd do not come by ascending slot.
+    #[error(
+        "agent {agent} of the crowd comes after one of the same or a later slot; list each once, as `Engine::living` does"
+    )]
+    CrowdOrder {
+        /// The agent that is out of order.
+        agent: String,
+    },
     /// A queue of other channels, scales or tokens than the memory has.
     #[error(
         "the observation queue holds other channels ({found}), or other units, scales or tokens of them, than the \

@@ -30,7 +30,10 @@ pub mod model;
 pub mod weights;
 // Many agents.
 pub mod observations;
+pub mod crowd;
 mod arena;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+mod device;
 pub mod engine;
 pub mod model_engine;
 mod worker;
@@ -43,6 +46,7 @@ pub mod reference;
 
 pub use channels::{Channel, ChannelGroup, ChannelLayout, Scale};
 pub use config::{MemoryConfig, RecallConfig, StatePrecision};
+pub use crowd::{CrowdAnswer, CrowdAnswers, CrowdStep};
 pub use density::{Density, Measure};
 pub use engine::{AgentId, AgentStep, Engine, LoadedClock};
 pub use error::{Error, Result, SnapshotError, WeightsError};

@@ -90,6 +90,14 @@ impl MemoryPlan {
         }
     }
 
+    /// Floats of each array of an agent, in the order of [`SlotState::floats`](crate::arena::SlotState).
+    pub(crate) fn float_lengths(&self) -> [usize; 7] {
+        let (table, histogram) = self.sticky_lengths();
+        let width = self.layout.width();
+        let ring = self.short_term_rows() * self.row_width();
+        [self.long_term_length(), ring, width, width, self.lengths_length(), table, histogram]
+    }
+
     /// Bytes of state an agent, short-term memory and bookkeeping included.
     pub(crate) fn bytes_per_agent(&self) -> usize {
         let (table, histogram) = self.sticky_lengths();
@@ -173,6 +181,16 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// An observation of this tick is in the ring now; gives the ticks since the one before.
+    pub(crate) fn take(&mut self, tick: u64) -> u64 {
+        let interval = if self.observations == 0 { 0 } else { tick - self.newest_tick };
+        self.observations += 1;
+        self.held += 1;
+        self.newest_tick = tick;
+        self.lived += interval;
+        interval
+    }
+
     /// The oldest chunk of the ring is in the signal now.
     pub(crate) fn advance(&mut self, plan: &MemoryPlan) {
         let chunk = plan.config.chunk as u32;

@@ -212,8 +212,9 @@ impl WithSimd for AgeMoments<'_> {
             squares.iter_mut().zip(&cells.ages).zip(ends).zip(&cells.intervals)
         {
             let length = older - newer;
-            let reach = if length > 1.0 { length * interval } else { 0.0 };
-            *square = (age - mean) * (age - mean) + reach * reach * (1.0 / 12.0);
+            // The variance of so many evenly spaced observations; one is exactly as old as it is.
+            let within = (length * length - 1.0).max(0.0) * interval * interval;
+            *square = (age - mean) * (age - mean) + within * (1.0 / 12.0);
         }
         (mean, weighted_sum(Some(squares), mass))
     }

@@ -1,0 +1,457 @@
+//! Memories that live on a device: rings, statistics and signals stay there; a tick moves observations up and answers
+//! down, and one kernel (`tick.cu`) does everything between.
+//!
+//! The host keeps what it needs to say what each agent's turn is: how much it has seen and where its ring begins. What
+//! runs the kernel is a [`Processor`]: a CUDA device, or, in tests, an ordinary program that stands in for one.
+
+mod numbers;
+mod processor;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(test)]
+mod standin;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use crate::arena::SlotState;
+use crate::crowd::{CrowdAnswers, CrowdStep};
+use crate::engine::AgentStep;
+use crate::error::Result;
+use crate::plan::{Counters, MemoryPlan, Policy};
+use crate::query::Answer;
+use crate::signal::{LinearPlan, WriteMatrices};
+use processor::{Buffer, INPUTS, Processor};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Words of a turn, as `tick.cu` has it.
+const TURN: usize = 12;
+
+/// Under `Uniform`, the matrices of so many ages are on the device at once.
+const MAPS: usize = 4096;
+
+/// The state of all agents of one engine, on a device.
+#[derive(Debug)]
+pub(crate) struct DeviceArena {
+    processor: Box<dyn Processor>,
+    slots: usize,
+    pub(crate) counters: Vec<Counters>,
+    /// The numbers of the matrices that are on the device, by age in chunks; 0 is the first write's of a life, and
+    /// where they do not change with age, 1 is every later one's.
+    maps: HashMap<u64, u32>,
+    batch: Batch,
+}
+
+/// Turns on their way to the device.
+#[derive(Debug, Default)]
+struct Batch {
+    turns: Vec<Planned>,
+    /// The numbers of the maps of all writes, under `Uniform`.
+    writes: Vec<u32>,
+    totals: Totals,
+}
+
+/// One agent's turn.
+#[derive(Debug)]
+struct Planned {
+    /// Which step it is.
+    step: usize,
+    /// Where its inputs begin.
+    from: Totals,
+    /// The agent's counters once it is over.
+    after: Counters,
+}
+
+/// How much of each input there is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    turns: usize,
+    observations: usize,
+    writes: usize,
+    queries: usize,
+    constraints: usize,
+}
+
+impl Totals {
+    /// Words of each input, in the order of the buffers; `row` is d + 1.
+    fn words(&self, row: usize) -> [usize; INPUTS] {
+        let Self { turns, observations, writes, queries, constraints } = self;
+        [turns * TURN, observations * row, *writes, queries + 1, *constraints, *constraints]
+    }
+}
+
+/// What a turn says of its agent.
+struct TurnHead {
+    slot: usize,
+    observations: usize,
+    queries: usize,
+    late: u64,
+    peaks: usize,
+}
+
+impl TurnHead {
+    /// The words of a turn whose inputs begin at `from`, for an agent that has these counters before it.
+    fn words(&self, from: Totals, before: &Counters) -> [u32; TURN] {
+        [
+            self.slot as u32,
+            from.observations as u32,
+            self.observations as u32,
+            from.queries as u32,
+            self.queries as u32,
+            from.writes as u32,
+            before.head,
+            before.held,
+            countable(before.observations),
+            countable(before.written),
+            (self.late as f32).to_bits(),
+            self.peaks as u32,
+        ]
+    }
+}
+
+impl DeviceArena {
+    /// An arena without slots on the processor that `start` makes of the numbers in front of the kernel.
+    fn new(plan: &MemoryPlan, threads: usize, start: impl FnOnce(&str) -> Result<Box<dyn Processor>>) -> Result<Self> {
+        let processor = start(&numbers::numbers(plan, threads)?)?;
+        let (maps, batch) = Default::default();
+        let mut arena = Self { processor, slots: 0, counters: vec![], maps, batch };
+        let constants = numbers::constants(plan);
+        arena.processor.reserve(Buffer::Constants, constants.len())?;
+        arena.processor.write(Buffer::Constants, 0, &constants)?;
+        arena.processor.reserve(Buffer::Counter, 1)?;
+        if let Policy::Linear(linear) = &plan.policy {
+            arena.send_map(0, &map_words(linear, linear.matrices(0), Life::First))?;
+            if !linear.is_time_varying() {
+                arena.send_map(1, &map_words(linear, linear.matrices(1), Life::Later))?;
+            }
+        }
+        Ok(arena)
+    }
+
+    /// An arena on a CUDA device. Errors: a policy or a precision that the kernel does not have, no kernel compiler, a
+    /// kernel that needs more shared memory than there is.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_cuda(plan: &MemoryPlan, device: &candle_core::CudaDevice) -> Result<Self> {
+        Self::new(plan, cuda::THREADS, |numbers| Ok(Box::new(cuda::Cuda::new(device, numbers)?)))
+    }
+
+    /// Makes room for at least `slots` agents; grows by doubling.
+    pub(crate) fn reserve(&mut self, plan: &MemoryPlan, slots: usize) -> Result<()> {
+        if slots <= self.slots {
+            return Ok(());
+        }
+        let slots = slots.next_power_of_two();
+        self.processor.reserve(Buffer::States, slots * numbers::state_words(plan))?;
+        self.processor.reserve(Buffer::Places, slots * numbers::places_words(plan).max(1))?;
+        self.counters.resize(slots, Counters::default());
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Copies a slot to the host; blocks in their order.
+    pub(crate) fn save(&mut self, plan: &MemoryPlan, slot: usize) -> Result<SlotState> {
+        let (state_words, places_words) = (numbers::state_words(plan), numbers::places_words(plan));
+        let (mut words, mut places) = (vec![0; state_words], vec![0; places_words]);
+        self.processor.read(Buffer::States, slot * state_words, &mut words)?;
+        self.processor.read(Buffer::Places, slot * places_words, &mut places)?;
+        let mut rest = words.as_slice();
+        let mut floats: Vec<Vec<f32>> = plan
+            .float_lengths()
+            .iter()
+            .map(|length| {
+                let (own, others) = rest.split_at(*length);
+                rest = others;
+                own.iter().map(|word| f32::from_bits(*word)).collect()
+            })
+            .collect();
+        let (order, lengths) = places.split_at(places_words / 2);
+        if let Policy::Blocks(blocks) = &plan.policy {
+            floats[0] = blocks.sorted(&floats[0], order);
+        }
+        Ok(SlotState { counters: self.counters[slot], floats, lengths: lengths.to_vec() })
+    }
+
+    /// Copies a state into a slot.
+    pub(crate) fn restore(&mut self, plan: &MemoryPlan, slot: usize, state: &SlotState) -> Result<()> {
+        let (state_words, places_words) = (numbers::state_words(plan), numbers::places_words(plan));
+        let mut words: Vec<u32> = state.floats.iter().flatten().map(|value| value.to_bits()).collect();
+        words.resize(state_words, 0);
+        self.processor.write(Buffer::States, slot * state_words, &words)?;
+        if let Policy::Blocks(blocks) = &plan.policy {
+            let places: Vec<u32> = blocks.in_order().chain(state.lengths.iter().copied()).collect();
+            self.processor.write(Buffer::Places, slot * places_words, &places)?;
+        }
+        self.counters[slot] = state.counters;
+        Ok(())
+    }
+
+    /// Takes what the agents saw and answers what they ask, those whose steps are in order.
+    pub(crate) fn tick(&mut self, plan: &mut MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
+        for at in 0..steps.len() {
+            let step = &mut steps[at];
+            step.answers.resize_with(step.queries.len(), Answer::default);
+            step.answers.iter_mut().for_each(Answer::clear);
+            if step.outcome.is_err() || (step.observations.is_empty() && step.queries.is_empty()) {
+                continue;
+            }
+            if self.maps.len() >= MAPS {
+                self.run(plan, steps)?;
+                self.maps.clear();
+            }
+            self.plan_turn(plan, at, &steps[at])?;
+        }
+        self.run(plan, steps)
+    }
+
+    /// Adds a step to the batch.
+    fn plan_turn(&mut self, plan: &mut MemoryPlan, at: usize, step: &AgentStep) -> Result<()> {
+        let mut after = self.counters[step.agent.slot()];
+        step.observations.iter().for_each(|(tick, _)| {
+            after.take(tick);
+        });
+        let from = self.batch.totals;
+        while after.held as usize >= plan.short_term_rows() {
+            if let Some(number) = self.map_after(plan, after.written / plan.config.chunk as u64)? {
+                self.batch.writes.push(number);
+            }
+            after.advance(plan);
+        }
+        let totals = &mut self.batch.totals;
+        totals.turns += 1;
+        totals.observations += step.observations.len();
+        totals.writes = self.batch.writes.len();
+        totals.queries += step.queries.len();
+        totals.constraints += step.queries.iter().map(|query| query.constraints().len()).sum::<usize>();
+        self.batch.turns.push(Planned { step: at, from, after });
+        Ok(())
+    }
+
+    /// Puts matrices on the device.
+    fn send_map(&mut self, number: usize, words: &[u32]) -> Result<()> {
+        self.processor.reserve(Buffer::Maps, (number + 1).next_power_of_two() * words.len())?;
+        self.processor.write(Buffer::Maps, number * words.len(), words)
+    }
+
+    /// Under `Uniform`, the number of the matrices of a write that follows `chunks` earlier ones; otherwise the kernel
+    /// knows it.
+    fn map_after(&mut self, plan: &mut MemoryPlan, chunks: u64) -> Result<Option<u32>> {
+        let linear = match &mut plan.policy {
+            Policy::Linear(linear) if linear.is_time_varying() => linear,
+            _ => return Ok(None),
+        };
+        if chunks == 0 {
+            return Ok(Some(0));
+        }
+        if let Some(number) = self.maps.get(&chunks) {
+            return Ok(Some(*number));
+        }
+        linear.prepare(std::iter::once(chunks));
+        let words = map_words(linear, linear.matrices(chunks), Life::Later);
+        let number = self.maps.len() + 1;
+        self.send_map(number, &words)?;
+        self.maps.insert(chunks, number as u32);
+        Ok(Some(number as u32))
+    }
+
+    /// Runs the batch and hands out the answers.
+    fn run(&mut self, plan: &MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let outcome = self.run_batch(plan, &batch, steps);
+        batch.turns.clear();
+        batch.writes.clear();
+        batch.totals = Totals::default();
+        self.batch = batch;
+        outcome
+    }
+
+    fn run_batch(&mut self, plan: &MemoryPlan, batch: &Batch, steps: &mut [AgentStep]) -> Result<()> {
+        if batch.turns.is_empty() {
+            return Ok(());
+        }
+        let width = plan.row_width();
+        self.make_room(plan, batch.totals, plan.config.recall.peaks)?;
+        let [turns, observations, writes, query_starts, channels, targets] = self.processor.inputs()?;
+        writes[..batch.writes.len()].copy_from_slice(&batch.writes);
+        for (turn, planned) in turns.chunks_exact_mut(TURN).zip(&batch.turns) {
+            let (step, from) = (&steps[planned.step], planned.from);
+            let slot = step.agent.slot();
+            let mut counters = self.counters[slot];
+            let head = TurnHead {
+                slot,
+                observations: step.observations.len(),
+                queries: step.queries.len(),
+                late: step.tick.saturating_sub(planned.after.newest_tick),
+                peaks: plan.config.recall.peaks,
+            };
+            turn.copy_from_slice(&head.words(from, &counters));
+            let rows = observations[from.observations * width..].chunks_exact_mut(width);
+            for ((tick, values), row) in step.observations.iter().zip(rows) {
+                put_row(row, values, counters.take(tick));
+            }
+            let mut constraint = from.constraints;
+            for (query, start) in step.queries.iter().zip(&mut query_starts[from.queries..]) {
+                *start = constraint as u32;
+                for own in query.constraints() {
+                    channels[constraint] = own.channel as u32;
+                    targets[constraint] = own.value.to_bits();
+                    constraint += 1;
+                }
+            }
+        }
+        query_starts[batch.totals.queries] = batch.totals.constraints as u32;
+        self.processor.launch(batch.totals.words(width), batch.turns.len())?;
+        for planned in &batch.turns {
+            self.counters[steps[planned.step].agent.slot()] = planned.after;
+        }
+        self.hand_out(plan, batch, steps)
+    }
+
+    /// Makes the buffers as long as a launch needs.
+    fn make_room(&mut self, plan: &MemoryPlan, totals: Totals, peaks: usize) -> Result<()> {
+        use Buffer::*;
+        let inputs = [Turns, Observations, Writes, QueryStarts, Channels, Targets];
+        for (buffer, words) in inputs.into_iter().zip(totals.words(plan.row_width())) {
+            self.processor.reserve(buffer, words)?;
+        }
+        let row = plan.layout.width() + 3;
+        self.processor.reserve(Answers, totals.queries * row)?;
+        self.processor.reserve(Found, totals.queries * 2)?;
+        self.processor.reserve(Peaks, totals.queries * peaks * row)?;
+        self.processor.write(Counter, 0, &[0])
+    }
+
+    fn hand_out(&mut self, plan: &MemoryPlan, batch: &Batch, steps: &mut [AgentStep]) -> Result<()> {
+        let row = plan.layout.width() + 3;
+        // Who has seen nothing was not answered.
+        let answered = || batch.turns.iter().filter(|turn| turn.after.observations > 0);
+        let rows = self.processor.receive(Buffer::Answers, batch.totals.queries * row)?;
+        for turn in answered() {
+            let rows = rows[turn.from.queries * row..].chunks_exact(row);
+            for (answer, words) in steps[turn.step].answers.iter_mut().zip(rows) {
+                [answer.age, answer.age_spread, answer.confidence] = floats(words);
+                answer.value.extend(words[3..].iter().map(|word| f32::from_bits(*word)));
+            }
+        }
+        let mut count = [0];
+        self.processor.read(Buffer::Counter, 0, &mut count)?;
+        let mut found = vec![0; batch.totals.queries * 2];
+        self.processor.read(Buffer::Found, 0, &mut found)?;
+        let peaks = self.processor.receive(Buffer::Peaks, count[0] as usize * row)?;
+        for turn in answered() {
+            let found = found[turn.from.queries * 2..].chunks_exact(2);
+            for (answer, found) in steps[turn.step].answers.iter_mut().zip(found) {
+                let (first, count) = (found[0] as usize, found[1] as usize);
+                for words in peaks[first * row..(first + count) * row].chunks_exact(row) {
+                    let [age, weight, confidence] = floats(words);
+                    let value = answer.add_peak(age, weight, confidence);
+                    value.iter_mut().zip(&words[3..]).for_each(|(value, word)| *value = f32::from_bits(*word));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a crowd saw and answers what it asks. The step is in order.
+    pub(crate) fn tick_crowd(
+        &mut self,
+        plan: &mut MemoryPlan,
+        step: &CrowdStep,
+        answers: &mut CrowdAnswers,
+    ) -> Result<()> {
+        let (agents, constraints) = (step.agents.len(), step.channels.len());
+        let queries = if constraints > 0 { agents } else { 0 };
+        let rows = plan.short_term_rows();
+        // Only where matrices change with age does the host say which: that takes a look at every agent.
+        let mut first_writes = vec![];
+        if matches!(&plan.policy, Policy::Linear(linear) if linear.is_time_varying()) {
+            self.maps.clear();
+            for agent in step.agents {
+                first_writes.push(self.batch.writes.len());
+                let mut counters = self.counters[agent.slot()];
+                counters.take(step.tick);
+                while counters.held as usize >= rows {
+                    let number = self.map_after(plan, counters.written / plan.config.chunk as u64)?;
+                    self.batch.writes.extend(number);
+                    counters.advance(plan);
+                }
+            }
+        }
+        let writes = std::mem::take(&mut self.batch.writes);
+        let all = constraints * queries;
+        let totals = Totals { turns: agents, observations: agents, writes: writes.len(), queries, constraints: all };
+        self.make_room(plan, totals, 0)?;
+        let (width, inputs) = (plan.row_width(), self.processor.inputs()?);
+        let [turns, observations, own_writes, query_starts, channels, targets] = inputs;
+        own_writes[..writes.len()].copy_from_slice(&writes);
+        self.batch.writes = writes;
+        self.batch.writes.clear();
+        let counters = &self.counters;
+        let turns = turns[..agents * TURN].par_chunks_exact_mut(TURN);
+        let packed = turns.zip(observations.par_chunks_exact_mut(width)).zip(query_starts.par_iter_mut());
+        packed.enumerate().for_each(|(at, ((turn, row), start))| {
+            let slot = step.agents[at].slot();
+            let mut before = counters[slot];
+            let head = TurnHead { slot, observations: 1, queries: queries.min(1), late: 0, peaks: 0 };
+            let writes = first_writes.get(at).copied().unwrap_or(0);
+            let from = Totals { turns: at, observations: at, writes, queries: at, constraints: 0 };
+            turn.copy_from_slice(&head.words(from, &before));
+            let values = &step.observations[at * (width - 1)..(at + 1) * (width - 1)];
+            put_row(row, values, before.take(step.tick));
+            *start = (at * constraints) as u32;
+        });
+        query_starts[queries] = all as u32;
+        for (own, channel) in channels[..all].iter_mut().zip(step.channels.iter().cycle()) {
+            *own = *channel as u32;
+        }
+        targets[..all].iter_mut().zip(step.targets).for_each(|(own, target)| *own = target.to_bits());
+        self.processor.launch(totals.words(width), agents)?;
+        // While the device is at work.
+        for agent in step.agents {
+            let counters = &mut self.counters[agent.slot()];
+            counters.take(step.tick);
+            while counters.held as usize >= rows {
+                counters.advance(plan);
+            }
+        }
+        let row = plan.layout.width() + 3;
+        let words = self.processor.receive(Buffer::Answers, queries * row)?;
+        answers.fill(row, words);
+        Ok(())
+    }
+}
+
+/// Which write of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    First,
+    Later,
+}
+
+/// (A − I)ᵀ over Cᵀ \[N + L, N\]; the first write of a life has no past.
+fn map_words(linear: &LinearPlan, matrices: &WriteMatrices, life: Life) -> Vec<u32> {
+    let count = linear.basis.count();
+    let (before, rows) = match life {
+        Life::First => (count * count, &matrices.first),
+        Life::Later => (0, &matrices.both),
+    };
+    let values = rows.values(0..rows.rows());
+    std::iter::repeat_n(0, before).chain(values.into_iter().map(f32::to_bits)).collect()
+}
+
+/// As much of a count as a word holds.
+fn countable(count: u64) -> u32 {
+    count.min(u64::from(u32::MAX)) as u32
+}
+
+/// The first three of some words.
+fn floats(words: &[u32]) -> [f32; 3] {
+    [words[0], words[1], words[2]].map(f32::from_bits)
+}
+
+/// A row of observations: the channels and the interval.
+fn put_row(row: &mut [u32], values: &[f32], interval: u64) {
+    let (channels, last) = row.split_at_mut(values.len());
+    channels.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());
+    last[0] = (interval as f32).to_bits();
+}

@@ -1,0 +1,130 @@
+//! A stand-in for a device: `tick.cu` as an ordinary program, compiled with `cc`. It has as many threads as a block,
+//! and the compiler's race detector looks on where there is one.
+
+use super::processor::{BUFFERS, Buffer, INPUTS, Processor};
+use crate::error::{Error, Result};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// Threads of a block.
+pub(super) const THREADS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Standin {
+    child: Child,
+    input: BufWriter<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    lengths: [usize; BUFFERS],
+    inputs: [Vec<u32>; INPUTS],
+    received: Vec<u32>,
+    program: PathBuf,
+}
+
+impl Standin {
+    /// Compiles and starts the program; `None`, with a word, where there is no C compiler.
+    pub(super) fn start(numbers: &str, checks: &[&str]) -> Option<Self> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir();
+        let name = format!("infformer-standin-{}-{number}", std::process::id());
+        let (header, program) = (folder.join(format!("{name}.h")), folder.join(&name));
+        std::fs::write(&header, numbers).ok()?;
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/device/standin.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]).args(checks);
+        compile.arg("-include").arg(&header).arg(source).args(["-pthread", "-lm", "-o"]).arg(&program);
+        let compiled = compile.output();
+        let _ = std::fs::remove_file(&header);
+        let Ok(compiled) = compiled else {
+            eprintln!("SKIPPED: the kernel was not run: there is no C compiler `cc`");
+            return None;
+        };
+        let complaints = String::from_utf8_lossy(&compiled.stderr);
+        if !compiled.status.success() && complaints.contains("cannot find") {
+            eprintln!("SKIPPED: the kernel was not run with {checks:?}: {complaints}");
+            return None;
+        }
+        assert!(compiled.status.success(), "{complaints}");
+        let mut child = Command::new(&program)
+            .env("TSAN_OPTIONS", "halt_on_error=1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let (input, output) = (BufWriter::new(child.stdin.take()?), BufReader::new(child.stdout.take()?));
+        let (inputs, received) = Default::default();
+        Some(Self { child, input, output, lengths: [0; BUFFERS], inputs, received, program })
+    }
+
+    fn say(&mut self, words: &[u32]) -> Result<()> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.input.write_all(&bytes).map_err(failed)
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::Kernel { message: error.to_string() }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.program);
+    }
+}
+
+impl Processor for Standin {
+    fn reserve(&mut self, buffer: Buffer, words: usize) -> Result<()> {
+        let length = &mut self.lengths[buffer as usize];
+        if words <= *length {
+            return Ok(());
+        }
+        *length = words;
+        if let Some(input) = self.inputs.get_mut(buffer as usize) {
+            input.resize(words, 0);
+        }
+        self.say(&[0, buffer as u32, words as u32])
+    }
+
+    fn write(&mut self, buffer: Buffer, at: usize, words: &[u32]) -> Result<()> {
+        assert!(at + words.len() <= self.lengths[buffer as usize], "{buffer:?} is too short");
+        self.say(&[1, buffer as u32, at as u32, words.len() as u32])?;
+        self.say(words)
+    }
+
+    fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()> {
+        assert!(at + words.len() <= self.lengths[buffer as usize], "{buffer:?} is too short");
+        self.say(&[2, buffer as u32, at as u32, words.len() as u32])?;
+        self.input.flush().map_err(failed)?;
+        let mut bytes = vec![0; 4 * words.len()];
+        self.output.read_exact(&mut bytes).map_err(failed)?;
+        let read = bytes.as_chunks::<4>().0;
+        words.iter_mut().zip(read).for_each(|(word, bytes)| *word = u32::from_ne_bytes(*bytes));
+        Ok(())
+    }
+
+    fn inputs(&mut self) -> Result<[&mut [u32]; INPUTS]> {
+        Ok(self.inputs.each_mut().map(Vec::as_mut_slice))
+    }
+
+    fn launch(&mut self, inputs: [usize; INPUTS], turns: usize) -> Result<()> {
+        for (number, words) in inputs.into_iter().enumerate() {
+            self.say(&[1, number as u32, 0, words as u32])?;
+            let input = std::mem::take(&mut self.inputs[number]);
+            self.say(&input[..words])?;
+            self.inputs[number] = input;
+        }
+        self.say(&[3, turns as u32])
+    }
+
+    fn receive(&mut self, buffer: Buffer, words: usize) -> Result<&[u32]> {
+        let mut received = std::mem::take(&mut self.received);
+        received.resize(words, 0);
+        self.read(buffer, 0, &mut received)?;
+        self.received = received;
+        Ok(&self.received)
+    }
+}
