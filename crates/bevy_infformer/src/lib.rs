@@ -6,6 +6,7 @@
 //! The modules, in the order that the data flows: [`asset`] (what a kind of agent remembers), [`agent`] (which entities
 //! remember), [`observe`] (from components to channels), [`recall`] (what comes back), [`memories`] (the memories
 //! themselves), [`plugin`], [`diagnostics`], [`test_app`].
+#![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod asset;

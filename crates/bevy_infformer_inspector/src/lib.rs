@@ -5,6 +5,7 @@
 //!
 //! The modules: [`inspector`] (the resource that says what is shown), [`plugin`], and the parts of the panel from top
 //! to bottom: [`agent_list`], [`summary`], [`memory_map`], [`density_strip`], [`query_builder`].
+#![forbid(unsafe_code)]
 
 pub mod agent_list;
 pub mod density_strip;

@@ -5,6 +5,7 @@ use crate::channels::{ChannelLayout, is_storable};
 use crate::engine::AgentId;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
+use std::time::Duration;
 
 /// What a crowd sees and asks at one tick, for [`Engine::step_crowd`](crate::Engine::step_crowd).
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,7 @@ pub struct CrowdAnswers {
     row: usize,
     /// Age, its spread, confidence and value of each agent \[agents, 3 + d\].
     rows: Vec<f32>,
+    pub(crate) kernel_time: Option<Duration>,
 }
 
 /// One agent's answer, without the peaks.
@@ -60,10 +62,16 @@ impl CrowdAnswers {
         Some(CrowdAnswer { age: row[0], age_spread: row[1], confidence: row[2], value: &row[3..] })
     }
 
+    /// How long the kernel took on the device, without the way there and back; nothing where the host did the work.
+    pub fn kernel_time(&self) -> Option<Duration> {
+        self.kernel_time
+    }
+
     /// Empties the answers, for rows of so many values.
     pub(crate) fn start(&mut self, row: usize) {
         self.row = row;
         self.rows.clear();
+        self.kernel_time = None;
     }
 
     /// Adds one row.

@@ -186,6 +186,19 @@ impl DeviceArena {
         Ok(())
     }
 
+    /// Empties a slot: nothing of the agent that had it is left.
+    pub(crate) fn clear(&mut self, plan: &MemoryPlan, slot: usize) -> Result<()> {
+        let (state_words, places_words) = (numbers::state_words(plan), numbers::places_words(plan));
+        self.processor.clear(Buffer::States, slot * state_words, state_words)?;
+        self.processor.clear(Buffer::Places, slot * places_words, places_words)?;
+        if let Policy::Blocks(blocks) = &plan.policy {
+            let order: Vec<u32> = blocks.in_order().collect();
+            self.processor.write(Buffer::Places, slot * places_words, &order)?;
+        }
+        self.counters[slot] = Counters::default();
+        Ok(())
+    }
+
     /// Takes what the agents saw and answers what they ask, those whose steps are in order.
     pub(crate) fn tick(&mut self, plan: &mut MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
         for at in 0..steps.len() {
@@ -417,6 +430,7 @@ impl DeviceArena {
         let row = plan.layout.width() + 3;
         let words = self.processor.receive(Buffer::Answers, queries * row)?;
         answers.fill(row, words);
+        answers.kernel_time = self.processor.kernel_time()?;
         Ok(())
     }
 }

@@ -474,7 +474,10 @@ impl Engine {
     }
 
     fn clear_slot(&mut self, slot: usize) -> Result<()> {
-        self.restore_slot(slot, &SlotState::empty(&self.plan))
+        match &mut self.device {
+            Some(device) => device.clear(&self.plan, slot),
+            None => self.arena.restore(&self.plan, slot, &SlotState::empty(&self.plan)),
+        }
     }
 
     /// The slot of the host's arena that holds the state of a slot, which is copied there if it lives on a device.

@@ -4,6 +4,8 @@
 //! like "when and where was it like this?" by content, without training. [`Runtime`] does the same on worker threads.
 //! The signal is that of the ∞-former (Martins, Marinho and Martins, ACL 2022), with other ways to forget beside the
 //! paper's. The modules stand in the order that the data flows.
+// Kernels are launched in one module, `device::cuda`.
+#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 
 // What is remembered, and in which functions.
 pub mod channels;

@@ -4,6 +4,7 @@
 //! baseline), [`learner`] (what is trained: a transformer with a memory, or a baseline), [`optimiser`] (AdamW whose
 //! state can be saved), [`checkpoint`], [`trainer`] and its [`log`], [`benchmark`] (the
 //! comparisons) and [`program`] (how the binaries start).
+#![forbid(unsafe_code)]
 
 pub mod task;
 pub mod gru;

@@ -7,12 +7,14 @@
 use super::processor::{BUFFERS, Buffer, INPUTS, Processor};
 use crate::error::{Error, Result};
 use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, LaunchConfig, PinnedHostSlice, PushKernelArg,
+    CudaEvent, CudaFunction, CudaSlice, CudaStream, LaunchConfig, PinnedHostSlice, PushKernelArg,
 };
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
+use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use std::fmt::{self, Display};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Threads of a block. A block has one agent at a time, and most loops are as long as the signal has functions.
 pub(super) const THREADS: usize = 64;
@@ -24,6 +26,8 @@ pub(super) struct Cuda {
     /// The host's side of the inputs, and of what is received: memory that the device reads and writes by itself.
     inputs: [PinnedHostSlice<u32>; INPUTS],
     received: PinnedHostSlice<u32>,
+    /// Before and after the last launch.
+    timed: [CudaEvent; 2],
 }
 
 impl fmt::Debug for Cuda {
@@ -63,7 +67,9 @@ impl Cuda {
         let buffers = each(|| stream.alloc_zeros::<u32>(1).map_err(failed))?;
         let inputs = each(|| pinned(&stream, 1))?;
         let received = pinned(&stream, 1)?;
-        Ok(Self { kernel, buffers, inputs, received, stream })
+        let event = || stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed);
+        let timed = [event()?, event()?];
+        Ok(Self { kernel, buffers, inputs, received, timed, stream })
     }
 
     /// Waits until the device has done all that it was told to.
@@ -73,7 +79,7 @@ impl Cuda {
 }
 
 /// The kernel for one configuration and one architecture.
-fn compile(numbers: &str, architecture: String) -> Result<candle_core::cuda_backend::cudarc::nvrtc::Ptx> {
+fn compile(numbers: &str, architecture: String) -> Result<Ptx> {
     let source = [numbers, include_str!("prelude.cu"), include_str!("tick.cu")].concat();
     let options = CompileOptions { options: vec![architecture], ..Default::default() };
     compile_ptx_with_opts(source, options).map_err(|error| match error {
@@ -103,8 +109,15 @@ impl Processor for Cuda {
             return Ok(());
         }
         let mut there = self.buffers[buffer as usize].slice_mut(at..at + words.len());
-        self.stream.memcpy_htod(words, &mut there).map_err(failed)?;
-        self.wait()
+        self.stream.memcpy_htod(words, &mut there).map_err(failed)
+    }
+
+    fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()> {
+        if words == 0 {
+            return Ok(());
+        }
+        let mut there = self.buffers[buffer as usize].slice_mut(at..at + words);
+        self.stream.memset_zeros(&mut there).map_err(failed)
     }
 
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()> {
@@ -133,6 +146,7 @@ impl Processor for Cuda {
         }
         let shape =
             LaunchConfig { grid_dim: (turns as u32, 1, 1), block_dim: (THREADS as u32, 1, 1), shared_mem_bytes: 0 };
+        self.timed[0].record(&self.stream).map_err(failed)?;
         let mut launch = self.stream.launch_builder(&self.kernel);
         for buffer in &mut self.buffers {
             launch.arg(buffer);
@@ -140,7 +154,7 @@ impl Processor for Cuda {
         // SAFETY: the arguments are the kernel's, in its order and of its types (words of four bytes); `DeviceArena`
         // has made every buffer as long as the turns need, and a turn names only slots that it has made room for.
         unsafe { launch.launch(shape) }.map_err(failed)?;
-        Ok(())
+        self.timed[1].record(&self.stream).map_err(failed)
     }
 
     fn receive(&mut self, buffer: Buffer, words: usize) -> Result<&[u32]> {
@@ -154,6 +168,11 @@ impl Processor for Cuda {
             self.stream.synchronize().map_err(failed)?;
         }
         Ok(&received[..words])
+    }
+
+    fn kernel_time(&self) -> Result<Option<Duration>> {
+        let milliseconds = self.timed[0].elapsed_ms(&self.timed[1]).map_err(failed)?;
+        Ok(Some(Duration::from_secs_f64(f64::from(milliseconds) * 1e-3)))
     }
 }
 

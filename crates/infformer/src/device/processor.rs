@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use std::fmt;
+use std::time::Duration;
 
 /// Arrays of words of four bytes on the device, in the order of the kernel's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) trait Processor: fmt::Debug + Send + Sync {
     fn reserve(&mut self, buffer: Buffer, words: usize) -> Result<()>;
     /// Writes words into a buffer.
     fn write(&mut self, buffer: Buffer, at: usize, words: &[u32]) -> Result<()>;
+    /// Fills a part of a buffer with zeros.
+    fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()>;
     /// Reads words of a buffer.
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()>;
     /// The host's side of the inputs, as long as they were reserved, to be filled.
@@ -56,4 +59,6 @@ pub(super) trait Processor: fmt::Debug + Send + Sync {
     fn launch(&mut self, inputs: [usize; INPUTS], turns: usize) -> Result<()>;
     /// The first words of a buffer, on the host's side.
     fn receive(&mut self, buffer: Buffer, words: usize) -> Result<&[u32]>;
+    /// How long the last launch's kernel took on the device, where the device says so.
+    fn kernel_time(&self) -> Result<Option<Duration>>;
 }

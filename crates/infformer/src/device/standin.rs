@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// Threads of a block.
 pub(super) const THREADS: usize = 8;
@@ -95,6 +96,10 @@ impl Processor for Standin {
         self.say(words)
     }
 
+    fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()> {
+        self.write(buffer, at, &vec![0; words])
+    }
+
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()> {
         assert!(at + words.len() <= self.lengths[buffer as usize], "{buffer:?} is too short");
         self.say(&[2, buffer as u32, at as u32, words.len() as u32])?;
@@ -126,5 +131,9 @@ impl Processor for Standin {
         self.read(buffer, 0, &mut received)?;
         self.received = received;
         Ok(&self.received)
+    }
+
+    fn kernel_time(&self) -> Result<Option<Duration>> {
+        Ok(None)
     }
 }
