@@ -1,7 +1,6 @@
 //! Keys and mouse: pan, zoom, pause, step, speed.
 
-use crate::game::GameWorld;
-use crate::scene::kind_colour;
+use crate::meadow::{GameWorld, kind_colour};
 use crate::world::KINDS;
 use bevy::app::FixedMain;
 use bevy::input::mouse::{AccumulatedMouseMotion, AccumulatedMouseScroll, MouseScrollUnit};

@@ -1,23 +1,13 @@
 //! The game: the world as a resource, each forager an entity with a memory of its own.
 
-use crate::sighting;
+use crate::meadow::{ForagerIndex, GameWorld, observe, report_failures};
 use crate::world::{Rules, TICKS_A_SECOND, World};
-use crate::{controls, scene};
+use crate::{controls, scene, sighting};
 use bevy::prelude::*;
 use bevy_egui::EguiGlobalSettings;
 use bevy_infformer::infformer::MemoryConfig;
-use bevy_infformer::{
-    InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observations, Questions, Recall,
-};
+use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemorySystems, Questions, Recall};
 use bevy_infformer_inspector::MemoryInspectorPlugin;
-
-/// The world, in the game.
-#[derive(Resource)]
-pub struct GameWorld(pub World);
-
-/// Which forager of the world an entity is.
-#[derive(Component, Clone, Copy)]
-pub struct ForagerIndex(pub usize);
 
 /// Opens the window and plays.
 pub fn play() -> AppExit {
@@ -68,21 +58,5 @@ fn act(mut world: ResMut<GameWorld>, mut foragers: Query<(&ForagerIndex, Ref<Rec
             Some(kind) => questions.ask(sighting::query(kind)),
             None => questions.clear(),
         }
-    }
-}
-
-fn observe(mut world: ResMut<GameWorld>, mut foragers: Query<(&ForagerIndex, &mut Observations)>) -> Result {
-    for (&ForagerIndex(forager), mut observations) in &mut foragers {
-        if let Some(sighting) = world.0.see(forager) {
-            observations.see(&sighting).warn()?;
-        }
-    }
-    world.0.end_tick();
-    Ok(())
-}
-
-fn report_failures(mut failures: MessageReader<MemoryFailure>) {
-    for failure in failures.read() {
-        warn!("{}", failure.message);
     }
 }

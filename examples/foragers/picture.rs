@@ -1,21 +1,14 @@
 //! One frame as a PNG, panel and all, without a window.
 
 use crate::controls::step_fixed;
-use crate::game::{ForagerIndex, Foragers, GameWorld};
-use bevy::app::ScheduleRunnerPlugin;
-use bevy::camera::RenderTarget;
+use crate::game::Foragers;
+use crate::meadow::{ForagerIndex, GameWorld};
+use crate::offscreen::{Canvas, OffscreenPlugin};
 use bevy::prelude::*;
-use bevy::render::RenderPlugin;
-use bevy::render::render_resource::TextureFormat;
-use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk};
-use bevy::time::TimeUpdateStrategy;
-use bevy::window::ExitCondition;
-use bevy::winit::WinitPlugin;
 use bevy_infformer::infformer::{RuntimeConfig, RuntimeMode};
 use bevy_infformer::{InfformerPlugin, Recall};
 use bevy_infformer_inspector::MemoryInspector;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Ticks worked off in one frame before the picture.
 const TICKS_A_FRAME: u32 = 500;
@@ -27,7 +20,6 @@ const PATIENCE: u64 = 20_000;
 #[derive(Resource)]
 struct Shot {
     path: PathBuf,
-    target: Handle<Image>,
     ticks: u64,
     stage: Stage,
 }
@@ -45,35 +37,19 @@ enum Stage {
 /// Lets the foragers live for `ticks`, then renders one frame to `path`.
 pub fn render(path: PathBuf, ticks: u64) -> AppExit {
     let mut app = App::new();
-    let no_window = WindowPlugin { primary_window: None, exit_condition: ExitCondition::DontExit, ..default() };
-    let synchronous = RenderPlugin { synchronous_pipeline_compilation: true, ..default() };
-    app.add_plugins(DefaultPlugins.set(no_window).set(synchronous).disable::<WinitPlugin>())
-        .add_plugins(ScheduleRunnerPlugin::run_loop(Duration::ZERO))
-        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_micros(16_667)));
+    app.add_plugins(OffscreenPlugin);
     // The same picture at every run: nothing depends on how fast the worker is.
     let runtime = RuntimeConfig { mode: RuntimeMode::Lockstep, ..default() };
     app.add_plugins((Foragers, InfformerPlugin::default().with_runtime(runtime)))
-        .insert_resource(Shot { path, target: Handle::default(), ticks, stage: Stage::Living })
-        .add_systems(PostStartup, aim)
+        .insert_resource(Shot { path, ticks, stage: Stage::Living })
         .add_systems(Update, live)
         .run()
-}
-
-/// Turns the camera from the window to an image.
-fn aim(
-    camera: Single<Entity, With<Camera2d>>,
-    mut images: ResMut<Assets<Image>>,
-    mut shot: ResMut<Shot>,
-    mut commands: Commands,
-) {
-    shot.target = images.add(Image::new_target_texture(1280, 800, TextureFormat::Rgba8UnormSrgb, None));
-    commands.entity(*camera).insert(RenderTarget::Image(shot.target.clone().into()));
 }
 
 fn live(world: &mut World) {
     let tick = world.resource::<GameWorld>().0.tick;
     let shot = world.resource::<Shot>();
-    let (ticks, path, target) = (shot.ticks, shot.path.clone(), shot.target.clone());
+    let (ticks, path) = (shot.ticks, shot.path.clone());
     let next = match shot.stage {
         Stage::Living if tick < ticks => {
             step_fixed(world, TICKS_A_FRAME.min((ticks - tick) as u32));
@@ -89,11 +65,8 @@ fn live(world: &mut World) {
             None => Stage::Living,
         },
         Stage::Settling(0) => {
-            world.commands().spawn(Screenshot::image(target)).observe(save_to_disk(path)).observe(
-                |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
-                    exit.write(AppExit::Success);
-                },
-            );
+            let canvas = world.resource::<Canvas>().clone();
+            canvas.save(path, &mut world.commands());
             Stage::Taken
         }
         Stage::Settling(left) => Stage::Settling(left - 1),

@@ -1,8 +1,8 @@
 //! What one sees: bushes, foragers, and over the selected forager lines to the places that it remembers.
 
-use crate::game::{ForagerIndex, GameWorld};
+use crate::meadow::{BushRadius, ForagerIndex, GameWorld, kind_colour, show_bushes, spawn_bushes};
 use crate::sighting;
-use crate::world::{Bush, KINDS, TICKS_A_SECOND, newest_of_each_place};
+use crate::world::{TICKS_A_SECOND, newest_of_each_place};
 use bevy::prelude::*;
 use bevy_egui::PrimaryEguiContext;
 use bevy_infformer::Recall;
@@ -13,47 +13,23 @@ pub struct ScenePlugin;
 
 impl Plugin for ScenePlugin {
     fn build(&self, app: &mut App) {
-        app.insert_resource(ClearColor(Color::srgb(0.07, 0.09, 0.08)))
+        app.insert_resource(BushRadius(2.4))
+            .insert_resource(ClearColor(Color::srgb(0.07, 0.09, 0.08)))
             .add_systems(Startup, (spawn_camera, spawn_bushes))
             .add_systems(Update, (dress_foragers, show_bushes, show_foragers, show_memories));
     }
 }
-
-/// Which bush of the world an entity is.
-#[derive(Component)]
-struct BushIndex(usize);
 
 /// Metres a point of the screen at the start.
 const SCALE: f32 = 0.32;
 /// Points of the screen under the panel at the start.
 const PANEL: f32 = 420.0;
 
-/// The colour of a kind of bush, and of a forager that craves it.
-pub fn kind_colour(kind: usize) -> Color {
-    Color::hsl(360.0 * kind as f32 / KINDS.len() as f32, 0.75, 0.6)
-}
-
 fn spawn_camera(world: Res<GameWorld>, mut commands: Commands) {
     let middle = Vec2::splat(world.0.rules.side / 2.0) + Vec2::X * SCALE * PANEL / 2.0;
     let projection = OrthographicProjection { scale: SCALE, ..OrthographicProjection::default_2d() };
     let place = Transform::from_translation(middle.extend(0.0));
     commands.spawn((Camera2d, Projection::Orthographic(projection), place, PrimaryEguiContext));
-}
-
-fn spawn_bushes(
-    world: Res<GameWorld>,
-    mut meshes: ResMut<Assets<Mesh>>,
-    mut materials: ResMut<Assets<ColorMaterial>>,
-    mut commands: Commands,
-) {
-    let ground = Sprite::from_color(Color::srgb(0.11, 0.14, 0.11), Vec2::splat(world.0.rules.side));
-    commands.spawn((ground, Transform::from_translation(Vec2::splat(world.0.rules.side / 2.0).extend(-1.0))));
-    let bush = meshes.add(Circle::new(2.4));
-    let colours: Vec<_> = (0..KINDS.len()).map(|kind| materials.add(kind_colour(kind))).collect();
-    for (at, Bush { place, kind, .. }) in world.0.bushes.iter().enumerate() {
-        let look = (Mesh2d(bush.clone()), MeshMaterial2d(colours[*kind].clone()));
-        commands.spawn((BushIndex(at), look, Transform::from_translation(place.extend(0.0))));
-    }
 }
 
 /// Gives each new forager a body.
@@ -66,14 +42,6 @@ fn dress_foragers(
     for forager in &foragers {
         let body = meshes.add(Triangle2d::new(Vec2::new(3.2, 0.0), Vec2::new(-2.2, 2.0), Vec2::new(-2.2, -2.0)));
         commands.entity(forager).insert((Mesh2d(body), MeshMaterial2d(materials.add(Color::WHITE))));
-    }
-}
-
-/// A bare bush is small.
-fn show_bushes(world: Res<GameWorld>, mut bushes: Query<(&BushIndex, &mut Transform)>) {
-    for (&BushIndex(at), mut transform) in &mut bushes {
-        let scale = if world.0.is_ripe(&world.0.bushes[at]) { 1.0 } else { 0.4 };
-        transform.scale = Vec3::splat(scale);
     }
 }
 

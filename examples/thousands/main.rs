@@ -4,7 +4,11 @@
 
 #[path = "../foragers/display.rs"]
 mod display;
+#[path = "../foragers/meadow.rs"]
+mod meadow;
 mod meter;
+#[path = "../foragers/offscreen.rs"]
+mod offscreen;
 mod scene;
 #[path = "../foragers/sighting.rs"]
 #[allow(dead_code)]
@@ -16,11 +20,10 @@ mod world;
 use bevy::app::ScheduleRunnerPlugin;
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
-use bevy_infformer::infformer::{MemoryConfig, RuntimeConfig};
-use bevy_infformer::{
-    InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observations, Questions, Recall,
-};
-use clap::Parser;
+use bevy_infformer::infformer::{Device, MemoryConfig, RuntimeConfig};
+use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemorySystems, Questions, Recall};
+use clap::{Parser, ValueEnum};
+use meadow::{ForagerIndex, GameWorld, observe, report_failures};
 use std::time::Duration;
 use world::{Rules, World as Meadow};
 
@@ -40,6 +43,9 @@ struct Arguments {
     /// Threads that work on the memories.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// Where the memories are at the start; G moves them while the foragers go on.
+    #[arg(long, default_value = "cpu")]
+    device: Place,
     /// Measures without a window.
     #[arg(long)]
     headless: bool,
@@ -51,16 +57,33 @@ struct Arguments {
     screenshot: Option<std::path::PathBuf>,
 }
 
-/// The world.
-#[derive(Resource)]
-struct GameWorld(Meadow);
+/// Where memories can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Place {
+    Cpu,
+    Gpu,
+}
 
-/// Which forager of the world an entity is.
-#[derive(Component, Clone, Copy)]
-struct ForagerIndex(usize);
+impl Place {
+    /// The device, or why there is none, in words.
+    fn device(self) -> Result<Device, String> {
+        match self {
+            Place::Cpu => Ok(Device::Cpu),
+            Place::Gpu if !cfg!(feature = "cuda") => Err("this was built without `--features cuda`".into()),
+            Place::Gpu => Device::new_cuda(0).map_err(|error| error.to_string()),
+        }
+    }
+}
 
 fn main() -> AppExit {
     let arguments = Arguments::parse();
+    let device = match arguments.device.device() {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("there is no GPU for the memories: {error}");
+            return AppExit::error();
+        }
+    };
     let missing = if arguments.headless || arguments.screenshot.is_some() { None } else { display::missing() };
     if let Some(what) = missing {
         println!("{what}: measuring without a window instead (as with --headless)\n");
@@ -83,7 +106,8 @@ fn main() -> AppExit {
             .add_plugins(scene::ScenePlugin);
     }
     let runtime = RuntimeConfig { workers: arguments.workers, ..RuntimeConfig::default() };
-    app.add_plugins((InfformerPlugin::default().with_runtime(runtime), meter::MeterPlugin))
+    let memories = InfformerPlugin::default().with_runtime(runtime).with_device(device);
+    app.add_plugins((memories, meter::MeterPlugin))
         .insert_resource(GameWorld(Meadow::new(rules(arguments.foragers), 0)))
         .insert_resource(Time::<Fixed>::from_hz(TICKS_A_SECOND))
         .insert_resource(arguments)
@@ -128,21 +152,5 @@ fn act(
         if asked != Some(kind) || questions.queries().is_empty() {
             questions.ask(sighting::query(kind));
         }
-    }
-}
-
-fn observe(mut world: ResMut<GameWorld>, mut foragers: Query<(&ForagerIndex, &mut Observations)>) -> Result {
-    for (&ForagerIndex(forager), mut observations) in &mut foragers {
-        if let Some(sighting) = world.0.see(forager) {
-            observations.see(&sighting).warn()?;
-        }
-    }
-    world.0.end_tick();
-    Ok(())
-}
-
-fn report_failures(mut failures: MessageReader<MemoryFailure>) {
-    for failure in failures.read() {
-        warn!("{}", failure.message);
     }
 }

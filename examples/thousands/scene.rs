@@ -1,18 +1,13 @@
 //! What one sees: bushes, foragers by the thousand, and the meter.
 
+use crate::Place;
+use crate::meadow::{BushRadius, ForagerIndex, GameWorld, kind_colour, show_bushes, spawn_bushes};
 use crate::meter::{Frame, Meter};
+use crate::offscreen::{Canvas, OffscreenPlugin};
 use crate::world::KINDS;
-use crate::{ForagerIndex, GameWorld};
-use bevy::app::ScheduleRunnerPlugin;
-use bevy::camera::RenderTarget;
 use bevy::prelude::*;
-use bevy::render::RenderPlugin;
-use bevy::render::render_resource::TextureFormat;
-use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured, save_to_disk};
-use bevy::time::TimeUpdateStrategy;
-use bevy::window::ExitCondition;
-use bevy::winit::WinitPlugin;
 use bevy_egui::{EguiContexts, EguiGlobalSettings, EguiPlugin, EguiPrimaryContextPass, PrimaryEguiContext, egui};
+use bevy_infformer::Memories;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,10 +17,12 @@ pub struct ScenePlugin;
 impl Plugin for ScenePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(EguiGlobalSettings { auto_create_primary_context: false, ..default() })
+            .insert_resource(BushRadius(5.0))
             .insert_resource(ClearColor(Color::srgb(0.07, 0.09, 0.08)))
             .add_plugins(EguiPlugin::default())
             .add_systems(Startup, (spawn_camera, spawn_bushes, make_looks))
-            .add_systems(Update, (dress_foragers, show_bushes, show_foragers))
+            .init_resource::<Switch>()
+            .add_systems(Update, (dress_foragers, show_bushes, show_foragers, switch_by_key))
             .add_systems(EguiPrimaryContextPass, show_meter);
     }
 }
@@ -41,46 +38,22 @@ pub struct Offscreen {
 struct Shot {
     path: PathBuf,
     frames: u64,
-    target: Handle<Image>,
 }
 
 impl Plugin for Offscreen {
     fn build(&self, app: &mut App) {
-        let no_window = WindowPlugin { primary_window: None, exit_condition: ExitCondition::DontExit, ..default() };
-        let synchronous = RenderPlugin { synchronous_pipeline_compilation: true, ..default() };
-        app.add_plugins(DefaultPlugins.set(no_window).set(synchronous).disable::<WinitPlugin>())
-            .add_plugins((ScheduleRunnerPlugin::run_loop(Duration::ZERO), ScenePlugin))
-            .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_micros(16_667)))
-            .insert_resource(Shot { path: self.path.clone(), frames: self.frames, target: Handle::default() })
-            .add_systems(PostStartup, aim)
+        app.add_plugins((OffscreenPlugin, ScenePlugin))
+            .insert_resource(Shot { path: self.path.clone(), frames: self.frames })
             .add_systems(Update, shoot);
     }
 }
 
-fn aim(
-    camera: Single<Entity, With<Camera2d>>,
-    mut images: ResMut<Assets<Image>>,
-    mut shot: ResMut<Shot>,
-    mut commands: Commands,
-) {
-    shot.target = images.add(Image::new_target_texture(1280, 800, TextureFormat::Rgba8UnormSrgb, None));
-    commands.entity(*camera).insert(RenderTarget::Image(shot.target.clone().into()));
-}
-
-fn shoot(mut shot: ResMut<Shot>, mut commands: Commands) {
+fn shoot(mut shot: ResMut<Shot>, canvas: Res<Canvas>, mut commands: Commands) {
     if shot.frames == 1 {
-        commands.spawn(Screenshot::image(shot.target.clone())).observe(save_to_disk(shot.path.clone())).observe(
-            |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
-                exit.write(AppExit::Success);
-            },
-        );
+        canvas.save(shot.path.clone(), &mut commands);
     }
     shot.frames = shot.frames.saturating_sub(1);
 }
-
-/// Which bush of the world an entity is.
-#[derive(Component)]
-struct BushIndex(usize);
 
 /// One body and one material a craving, shared: thousands are drawn in a few batches.
 #[derive(Resource)]
@@ -93,32 +66,11 @@ struct Looks {
 /// Points of the screen that the world takes.
 const SCREEN: f32 = 780.0;
 
-fn kind_colour(kind: usize) -> Color {
-    Color::hsl(360.0 * kind as f32 / KINDS.len() as f32, 0.75, 0.6)
-}
-
 fn spawn_camera(world: Res<GameWorld>, mut commands: Commands) {
     let side = world.0.rules.side;
     let projection = OrthographicProjection { scale: side / SCREEN, ..OrthographicProjection::default_2d() };
     let place = Transform::from_translation(Vec2::splat(side / 2.0).extend(0.0));
     commands.spawn((Camera2d, Projection::Orthographic(projection), place, PrimaryEguiContext));
-}
-
-fn spawn_bushes(
-    world: Res<GameWorld>,
-    mut meshes: ResMut<Assets<Mesh>>,
-    mut materials: ResMut<Assets<ColorMaterial>>,
-    mut commands: Commands,
-) {
-    let side = world.0.rules.side;
-    let ground = Sprite::from_color(Color::srgb(0.11, 0.14, 0.11), Vec2::splat(side));
-    commands.spawn((ground, Transform::from_translation(Vec2::splat(side / 2.0).extend(-1.0))));
-    let mesh = meshes.add(Circle::new(5.0));
-    let colours: Vec<_> = (0..KINDS.len()).map(|kind| materials.add(kind_colour(kind).with_alpha(0.8))).collect();
-    for (at, bush) in world.0.bushes.iter().enumerate() {
-        let look = (Mesh2d(mesh.clone()), MeshMaterial2d(colours[bush.kind].clone()));
-        commands.spawn((BushIndex(at), look, Transform::from_translation(bush.place.extend(0.0))));
-    }
 }
 
 fn make_looks(mut meshes: ResMut<Assets<Mesh>>, mut materials: ResMut<Assets<ColorMaterial>>, mut commands: Commands) {
@@ -132,16 +84,6 @@ fn make_looks(mut meshes: ResMut<Assets<Mesh>>, mut materials: ResMut<Assets<Col
 fn dress_foragers(foragers: Query<Entity, Added<ForagerIndex>>, looks: Res<Looks>, mut commands: Commands) {
     for forager in &foragers {
         commands.entity(forager).insert((Mesh2d(looks.body.clone()), MeshMaterial2d(looks.content.clone())));
-    }
-}
-
-/// A bare bush is small.
-fn show_bushes(world: Res<GameWorld>, mut bushes: Query<(&BushIndex, &mut Transform)>) {
-    for (&BushIndex(at), mut transform) in &mut bushes {
-        let scale = Vec3::splat(if world.0.is_ripe(&world.0.bushes[at]) { 1.0 } else { 0.4 });
-        if transform.scale != scale {
-            transform.scale = scale;
-        }
     }
 }
 
@@ -166,7 +108,44 @@ fn show_foragers(
     }
 }
 
-fn show_meter(mut contexts: EguiContexts, meter: Res<Meter>, time: Res<Time<Real>>, world: Res<GameWorld>) -> Result {
+/// Where the memories are to be, and why they are not.
+#[derive(Resource, Default)]
+struct Switch {
+    refused: Option<String>,
+}
+
+impl Switch {
+    /// Moves the memories to where they are not.
+    fn flip(&mut self, memories: &mut Memories) {
+        let place = if is_on_gpu(memories) { Place::Cpu } else { Place::Gpu };
+        match place.device() {
+            Ok(device) => {
+                self.refused = None;
+                memories.move_to(&device);
+            }
+            Err(error) => self.refused = Some(error),
+        }
+    }
+}
+
+fn is_on_gpu(memories: &Memories) -> bool {
+    memories.runtimes().any(|runtime| !runtime.device().is_cpu())
+}
+
+fn switch_by_key(keys: Res<ButtonInput<KeyCode>>, mut switch: ResMut<Switch>, mut memories: ResMut<Memories>) {
+    if keys.just_pressed(KeyCode::KeyG) {
+        switch.flip(&mut memories);
+    }
+}
+
+fn show_meter(
+    mut contexts: EguiContexts,
+    meter: Res<Meter>,
+    time: Res<Time<Real>>,
+    world: Res<GameWorld>,
+    mut switch: ResMut<Switch>,
+    mut memories: ResMut<Memories>,
+) -> Result {
     let line = |ui: &mut egui::Ui, what: &str, text: String| {
         ui.label(what);
         ui.monospace(text);
@@ -186,7 +165,16 @@ fn show_meter(mut contexts: EguiContexts, meter: Res<Meter>, time: Res<Time<Real
             line(ui, "batches under way", meter.middle_and_worst(|frame| frame.queue_depth).1.to_string());
             line(ui, "late answers", meter.late.to_string());
             line(ui, "coalesced", meter.coalesced.to_string());
+            let (here, other) = if is_on_gpu(&memories) { ("GPU", "CPU") } else { ("CPU", "GPU") };
+            line(ui, "memories are on the", here.into());
+            if ui.button(format!("to the {other} (G)")).clicked() {
+                switch.flip(&mut memories);
+            }
+            ui.end_row();
         });
+        if let Some(refused) = &switch.refused {
+            ui.label(format!("the memories stay: {refused}"));
+        }
     });
     Ok(())
 }

@@ -82,6 +82,16 @@ impl Memories {
         self.kinds.values_mut().map(|kind| kind.runtime.restart()).sum()
     }
 
+    /// Moves all memories to another device, while the game goes on: answers are late until they are there. A device that
+    /// refuses shows in a [`MemoryFailure`], and the memories stay where they are, as the agents of models do. Assets that
+    /// are used for the first time later begin on the plugin's own device.
+    pub fn move_to(&mut self, device: &Device) {
+        for kind in self.kinds.values_mut() {
+            // Models stay.
+            let _ = kind.runtime.move_to(device);
+        }
+    }
+
     /// Makes the worker of an agent fail, to see how a game takes it.
     pub fn inject_failure(&mut self, slot: &MemorySlot) -> Result<(), Error> {
         self.runtime_mut(slot)?.inject_failure(slot.agent)

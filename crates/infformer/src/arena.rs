@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 const SLOTS_A_WRITE: usize = crate::signal::KEPT_BY_AGE;
 
 /// Bytes that come from memory at once.
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// The long-term signals of all slots \[slots, floats\].
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The engine: takes what many agents saw and asked at one tick, writes and answers in one batch.
 
-use crate::arena::{Execution, SlotState, StateArena};
+use crate::arena::{CACHE_LINE, Execution, SlotState, StateArena};
 use crate::blocks::cover;
 use crate::channels::ChannelLayout;
 use crate::config::MemoryConfig;
@@ -79,6 +79,18 @@ impl AgentStep {
             model: ModelAnswer::default(),
             outcome: Ok(()),
         }
+    }
+
+    /// Reads a little of every cache line that the step will touch: they come all at once, not each when it is needed.
+    /// Another core wrote them.
+    fn fetch(&self) {
+        let bits =
+            |values: &[f32]| values.iter().step_by(CACHE_LINE / size_of::<f32>()).fold(0, |x, v| x ^ v.to_bits());
+        let seen = self.observations.first_words();
+        let asked = self.queries.iter().filter_map(|query| query.constraints().first());
+        let asked = asked.fold(0, |bits, constraint| bits ^ constraint.value.to_bits());
+        let answered = self.answers.iter().fold(0, |all, answer| all ^ answer.words(bits));
+        std::hint::black_box(bits(seen) ^ asked ^ answered);
     }
 
     /// Whether anything was asked of this step, or a model said something.
@@ -192,6 +204,24 @@ impl Engine {
         &self.home
     }
 
+    /// Moves every memory to another device; agents keep their ids. Errors: as [`Engine::new`]; nothing has moved then.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        let mut there = Self::new(&self.plan.config, device)?;
+        let living: Vec<AgentId> = self.living().collect();
+        // Room for all at once, not by doubling.
+        if let Some(last) = living.last() {
+            there.reserve(last.slot() + 1)?;
+        }
+        for agent in living {
+            let state = self.save_slot(agent.slot())?;
+            there.restore_slot(agent.slot(), &state)?;
+        }
+        (there.slots, there.free) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.free));
+        there.steps = self.steps;
+        *self = there;
+        Ok(())
+    }
+
     /// Bytes of state an agent, all of it. It does not grow with history.
     pub fn bytes_per_agent(&self) -> usize {
         self.plan.bytes_per_agent()
@@ -212,10 +242,7 @@ impl Engine {
     /// Adds an agent under an id that the caller chose: a slot that is free, or the next one.
     pub(crate) fn spawn_as(&mut self, agent: AgentId) -> Result<AgentId> {
         let slot = agent.slot as usize;
-        match &mut self.device {
-            Some(device) => device.reserve(&self.plan, slot + 1)?,
-            None => self.arena.reserve(&self.plan, slot + 1)?,
-        }
+        self.reserve(slot + 1)?;
         self.forget_watched(slot);
         self.clear_slot(slot)?;
         while self.slots.len() <= slot {
@@ -362,6 +389,7 @@ impl Engine {
         for at in 0..steps.len() {
             if at % FETCHED == 0 {
                 let next = steps[at..].iter().take(FETCHED).filter(|next| next.outcome.is_ok());
+                next.clone().for_each(AgentStep::fetch);
                 self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
             }
             if steps[at].outcome.is_ok() {
@@ -450,6 +478,13 @@ impl Engine {
             })?;
         }
         Ok(())
+    }
+
+    fn reserve(&mut self, slots: usize) -> Result<()> {
+        match &mut self.device {
+            Some(device) => device.reserve(&self.plan, slots),
+            None => self.arena.reserve(&self.plan, slots),
+        }
     }
 
     fn counters(&self, slot: usize) -> &Counters {

@@ -90,6 +90,11 @@ pub enum Error {
         /// What the device said.
         message: String,
     },
+    /// A model stays where its weights were loaded.
+    #[error(
+        "the agents remember with a model, which stays on the device that its weights were loaded on; load it on the other"
+    )]
+    ModelDevice,
     /// The agents of a crowd do not come by ascending slot.
     #[error(
         "agent {agent} of the crowd comes after one of the same or a later slot; list each once, as `Engine::living` does"

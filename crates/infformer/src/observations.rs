@@ -95,6 +95,11 @@ impl ObservationQueue {
         (index < self.entries.len()).then(|| (self.entries[row].tick, &self.values[row * width..(row + 1) * width]))
     }
 
+    /// The values of the rows in use, as they lie in memory.
+    pub(crate) fn first_words(&self) -> &[f32] {
+        &self.values[..(self.entries.len() * self.layout.width()).min(self.values.len())]
+    }
+
     /// Observations waiting.
     pub fn len(&self) -> usize {
         self.entries.len()

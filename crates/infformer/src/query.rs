@@ -178,6 +178,19 @@ impl Answer {
         self.density.clear();
     }
 
+    /// Makes room for answers of so many peaks of so many channels, so that none has to make room later.
+    pub(crate) fn reserve(&mut self, peaks: usize, width: usize) {
+        self.value.reserve(width);
+        self.peaks.reserve(peaks);
+        self.peak_values.reserve(peaks * width);
+    }
+
+    /// What `bits` makes of the latest answer's values, to have them at hand.
+    pub(crate) fn words(&self, bits: impl Fn(&[f32]) -> u32) -> u32 {
+        let first = self.peaks.first().map_or(0, |peak| peak.age.to_bits());
+        first ^ bits(&self.value) ^ bits(&self.peak_values)
+    }
+
     /// Adds to the value and to the peaks' values \[1 + peaks, d\].
     pub(crate) fn add_to_values(&mut self, values: &[f32]) {
         let own = self.value.iter_mut().chain(&mut self.peak_values);

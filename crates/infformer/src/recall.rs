@@ -66,6 +66,7 @@ impl RecallScratch {
 pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut RecallScratch, answer: &mut Answer) {
     answer.clear();
     let config = &agent.plan.config.recall;
+    answer.reserve(config.peaks, agent.plan.layout.width());
     let Some(first) = query.constraints().first() else { return };
     let clock_group = match &agent.plan.policy {
         Policy::Blocks(plan) => plan.group_of(first.channel),

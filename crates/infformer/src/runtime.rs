@@ -211,6 +211,14 @@ impl Runtime {
         }
     }
 
+    /// Where the memories are, or are moving to.
+    pub fn device(&self) -> &Device {
+        match &self.source {
+            Source::Memory(_, home) => home,
+            Source::Model(model) => model.device(),
+        }
+    }
+
     /// How the runtime works.
     pub fn config(&self) -> &RuntimeConfig {
         &self.config
@@ -393,6 +401,12 @@ impl Runtime {
                     }
                 }
                 Outcome::Refused(error) => self.failures.push(error.to_string()),
+                Outcome::Stayed(error, device) => {
+                    if let Source::Memory(_, home) = &mut self.source {
+                        *home = device;
+                    }
+                    self.failures.push(error.to_string());
+                }
                 // Their caller waits for them in `ask`.
                 Outcome::Saved(_) | Outcome::Loaded(_) => {}
             }
@@ -447,6 +461,17 @@ impl Runtime {
             (lane.failed, lane.restarted) = (false, self.submission);
         }
         Ok(emptied)
+    }
+
+    /// Moves all memories to another device, each worker its own, between two of its ticks; nobody waits. A device that
+    /// refuses shows in [`Runtime::take_failures`], and the memories stay where they are. Errors: the agents have a model.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        match &mut self.source {
+            Source::Memory(_, home) => *home = device.clone(),
+            Source::Model(_) => return Err(Error::ModelDevice),
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.outgoing.control.push(Control::Move(device.clone())));
+        Ok(())
     }
 
     /// Makes the worker of an agent fail, to see how a program takes it.

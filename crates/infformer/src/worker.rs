@@ -5,6 +5,7 @@ use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::{Error, Result};
 use crate::model_engine::ModelEngine;
 use crate::view::{MemoryView, ViewRequest};
+use candle_core::Device;
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ pub(crate) enum Control {
     View(AgentId, ViewRequest),
     Save(AgentId),
     Load(AgentId, Vec<u8>, LoadedClock),
+    Move(Device),
     Restart,
     Fail,
 }
@@ -85,6 +87,8 @@ pub(crate) enum Outcome {
     View(AgentId, Result<Box<MemoryView>>),
     Saved(Result<Vec<u8>>),
     Loaded(Result<()>),
+    /// The memories did not move: why, and where they are.
+    Stayed(Error, Device),
     Refused(Error),
 }
 
@@ -233,6 +237,13 @@ impl Worker {
             Control::View(agent, request) => Some(Outcome::View(agent, mind.view(agent, &request).map(Box::new))),
             Control::Save(agent) => Some(Outcome::Saved(mind.save(agent))),
             Control::Load(agent, bytes, clock) => Some(Outcome::Loaded(mind.load(agent, &bytes, clock))),
+            Control::Move(device) => match mind {
+                Mind::Memory(engine) => {
+                    let moved = engine.move_to(&device);
+                    moved.err().map(|error| Outcome::Stayed(error, engine.device().clone()))
+                }
+                Mind::Model(_) => Some(Outcome::Refused(Error::ModelDevice)),
+            },
             Control::Restart => {
                 self.failure = None;
                 None

@@ -115,13 +115,18 @@ fn difference(found: &Answer, expected: &Answer) -> Option<f32> {
     Some(pairs.into_iter().map(|(found, expected)| off(found, expected)).fold(0.0, f32::max))
 }
 
-/// Lives the same life on the host and on the stand-in. Distances are at most some twenty squared scales here, and an
+/// Lives the same life on the host and on a device. Distances are at most some twenty squared scales here, and an
 /// error of 2⁻²³ of one is multiplied by β = 16 in the exponent: 4e-5, and some for sums of a hundred terms in another
 /// order. Which of two nearly equal merges is done, and which of two nearly equal peaks is listed, may differ: of one
 /// life, and in one answer of a hundred.
 fn lives_alike(config: &MemoryConfig, ticks: u64, checks: &[&str]) {
+    if let Some(device) = on_standin(config, checks) {
+        lives_as_on_the_host(config, ticks, device);
+    }
+}
+
+fn lives_as_on_the_host(config: &MemoryConfig, ticks: u64, device: Engine) {
     const AGENTS: usize = 5;
-    let Some(device) = on_standin(config, checks) else { return };
     let mut engines = [Engine::new(config, &Device::Cpu).unwrap(), device];
     let mut steps = engines.each_mut().map(|engine| {
         let step = |_| AgentStep::new(engine.spawn().unwrap(), engine.layout().clone(), 8);
@@ -218,6 +223,45 @@ fn threads_do_not_race() {
     for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
         lives_alike(&config(forgetting, 6, 2, 2), 120, &["-fsanitize=thread"]);
     }
+}
+
+/// The same on a real device, where there is one.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_is_the_hosts() {
+    let gpu = match Device::new_cuda(0) {
+        Ok(gpu) => gpu,
+        Err(error) => return eprintln!("SKIPPED: no GPU was tried: {error}"),
+    };
+    for forgetting in [power_law(), Forgetting::Uniform, Forgetting::Adaptive(AdaptiveRule::default())] {
+        let config = config(forgetting, 12, 4, 3);
+        lives_as_on_the_host(&config, 300, Engine::new(&config, &gpu).unwrap());
+    }
+}
+
+/// Memories move between the host and a device while they live, and nothing is lost on the way.
+#[test]
+fn memories_move() {
+    let config = config(power_law(), 8, 4, 2);
+    let Some(mut device) = on_standin(&config, &[]) else { return };
+    let agents: Vec<AgentId> = (0..3).map(|_| device.spawn().unwrap()).collect();
+    device.remove(agents[1]).unwrap();
+    let live = |engine: &mut Engine, ticks: std::ops::Range<u64>| {
+        for tick in ticks {
+            let mut step = AgentStep::new(agents[2], engine.layout().clone(), 4);
+            step.observations.push(tick, &[0.1, tick as f32, 0.2, 0.3, 0.4]).unwrap();
+            engine.step(std::slice::from_mut(&mut step)).unwrap();
+            step.outcome.unwrap();
+        }
+    };
+    live(&mut device, 0..50);
+    let before = device.save_all().unwrap();
+    device.move_to(&Device::Cpu).unwrap();
+    assert_eq!(device.save_all().unwrap(), before);
+    live(&mut device, 50..60);
+    // A slot that was free is free still, and its old name is not given again.
+    let new = device.spawn().unwrap();
+    assert!(new.slot() == 1 && new != agents[1] && device.observations(agents[1]).is_err());
 }
 
 /// A crowd's flat arrays say what steps say, on the host and on the device.
