@@ -199,6 +199,12 @@ impl Engine {
         &self.layout
     }
 
+    /// Takes the very layout that queues from elsewhere have, an equal one: it is then compared at a glance.
+    pub(crate) fn share_layout(mut self, layout: &Arc<ChannelLayout>) -> Self {
+        self.layout = layout.clone();
+        self
+    }
+
     /// Where the signals are kept.
     pub fn device(&self) -> &Device {
         &self.home
@@ -218,6 +224,7 @@ impl Engine {
         }
         (there.slots, there.free) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.free));
         there.steps = self.steps;
+        there.layout = self.layout.clone();
         *self = there;
         Ok(())
     }

@@ -126,9 +126,9 @@ enum Source {
 }
 
 impl Source {
-    fn mind(&self) -> Result<Mind> {
+    fn mind(&self, layout: &Arc<ChannelLayout>) -> Result<Mind> {
         Ok(match self {
-            Source::Memory(config, device) => Mind::Memory(Box::new(Engine::new(config, device)?)),
+            Source::Memory(config, device) => Mind::Memory(Box::new(Engine::new(config, device)?.share_layout(layout))),
             Source::Model(model) => Mind::Model(ModelEngine::new(model.clone())),
         })
     }
@@ -178,7 +178,7 @@ impl Runtime {
         let config = RuntimeConfig { workers, ..config };
         let mut lanes = vec![];
         for number in 0..config.workers {
-            lanes.push(Lane::new(Place::new(source.mind()?, config.mode, config.batches, number)?));
+            lanes.push(Lane::new(Place::new(source.mind(&layout)?, config.mode, config.batches, number)?));
         }
         Ok(Self {
             source,
@@ -444,7 +444,7 @@ impl Runtime {
             }
             if matches!(self.lanes[number].place, Place::Dead) {
                 self.lanes[number].place =
-                    Place::new(self.source.mind()?, self.config.mode, self.config.batches, number)?;
+                    Place::new(self.source.mind(&self.layout)?, self.config.mode, self.config.batches, number)?;
                 self.lanes[number].in_flight = 0;
                 let living = self.slots.iter().enumerate().filter(|(_, slot)| slot.life == Life::Living);
                 let own = living.filter(|(slot, _)| slot % self.config.workers == number);
