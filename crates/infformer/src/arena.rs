@@ -224,18 +224,33 @@ impl StateArena {
 
     /// Reads a little of every cache line of some slots' state: the lines come all at once, not each when it is needed.
     pub(crate) fn fetch(&self, plan: &MemoryPlan, slots: impl Iterator<Item = usize> + Clone) {
-        let (long, ring) = (plan.long_term_length(), plan.short_term_rows() * plan.row_width());
-        let (width, stride) = (plan.layout.width(), plan.lengths_length());
-        match &self.long_term {
-            LongTerm::Single(values) => touch(values, long, slots.clone(), |value| value.to_bits()),
-            LongTerm::Half(values) => touch(values, long, slots.clone(), |value| value.to_bits().into()),
-            LongTerm::Device(_) => {}
+        let (long, stride, width) = (plan.long_term_length(), plan.lengths_length(), plan.layout.width());
+        let of = |slot: usize, length: usize| slot * length..(slot + 1) * length;
+        let float = |value: &f32| value.to_bits();
+        for slot in slots.clone() {
+            match &self.long_term {
+                LongTerm::Single(values) => touch(&values[of(slot, long)], float),
+                LongTerm::Half(values) => touch(&values[of(slot, long)], |value| value.to_bits().into()),
+                LongTerm::Device(_) => {}
+            }
         }
-        let floats = [(&self.short_term, ring), (&self.mean, width), (&self.variance, width), (&self.losses, stride)];
-        floats.into_iter().for_each(|(values, length)| touch(values, length, slots.clone(), |value| value.to_bits()));
-        [&self.lengths, &self.order]
-            .into_iter()
-            .for_each(|values| touch(values, stride, slots.clone(), |value| *value));
+        for slot in slots {
+            let rows = self.rows_in_use(plan, slot);
+            touch(&self.short_term[rows.start * plan.row_width()..rows.end * plan.row_width()], float);
+            touch(&self.mean[of(slot, width)], float);
+            touch(&self.variance[of(slot, width)], float);
+            touch(&self.losses[of(slot, stride)], float);
+            touch(&self.lengths[of(slot, stride)], |value| *value);
+            touch(&self.order[of(slot, stride)], |value| *value);
+        }
+    }
+
+    /// The rows of the ring that hold observations, and the next one; all of them where they begin anew at the top.
+    fn rows_in_use(&self, plan: &MemoryPlan, slot: usize) -> std::ops::Range<usize> {
+        let (rows, counters) = (plan.short_term_rows(), &self.counters[slot]);
+        let (first, end) = (counters.head as usize, (counters.head + counters.held) as usize + 1);
+        let own = if end <= rows { first..end } else { 0..rows };
+        slot * rows + own.start..slot * rows + own.end
     }
 
     /// Whether a slot's ring holds S observations and a whole chunk, which is then to be written.
@@ -426,9 +441,11 @@ fn narrow(wide: &mut [f32], narrow: &mut [f16]) {
     narrow.convert_from_f32_slice(wide);
 }
 
-/// One value of every cache line of some slots, `length` values each.
-fn touch<T>(values: &[T], length: usize, slots: impl Iterator<Item = usize>, bits: impl Fn(&T) -> u32) {
-    let slots =
-        slots.flat_map(|slot| values[slot * length..(slot + 1) * length].iter().step_by(CACHE_LINE / size_of::<T>()));
-    std::hint::black_box(slots.fold(0, |sum, value| sum ^ bits(value)));
+/// Reads one value of every cache line.
+fn touch<T>(values: &[T], bits: impl Fn(&T) -> u32) {
+    let mut all = 0;
+    for line in values.chunks(CACHE_LINE / size_of::<T>()) {
+        all ^= bits(&line[0]);
+    }
+    std::hint::black_box(all);
 }
