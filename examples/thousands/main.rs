@@ -40,8 +40,8 @@ struct Arguments {
     /// How many.
     #[arg(long, default_value_t = 10_000)]
     foragers: usize,
-    /// Threads that work on the memories.
-    #[arg(long, default_value_t = 2)]
+    /// Threads that work on the memories: all cores but the game's own, where nothing is said.
+    #[arg(long, default_value_t = cores_to_spare())]
     workers: usize,
     /// Where the memories are at the start; G moves them while the foragers go on.
     #[arg(long, default_value = "cpu")]
@@ -73,6 +73,10 @@ impl Place {
             Place::Gpu => Device::new_cuda(0).map_err(|error| error.to_string()),
         }
     }
+}
+
+fn cores_to_spare() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 fn main() -> AppExit {

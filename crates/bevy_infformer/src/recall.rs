@@ -2,18 +2,24 @@
 
 use bevy::prelude::*;
 use infformer::{AgentStep, Answer, Error, ModelAnswer, Query as MemoryQuery};
+use smallvec::SmallVec;
 
 /// What an agent asks its memory at every tick, until it is changed.
 #[derive(Component, Reflect, Debug, Default, Clone)]
 #[reflect(Component, Debug, Default, Clone)]
 pub struct Questions {
-    queries: Queries,
+    queries: Asking,
 }
 
 /// Queries, one value to reflection: their type knows nothing of Bevy.
 #[derive(Reflect, Debug, Default, Clone)]
 #[reflect(opaque, Debug, Default, Clone)]
 struct Queries(Vec<MemoryQuery>);
+
+/// What is asked at the next ticks: mostly one query, which lies within the component.
+#[derive(Reflect, Debug, Default, Clone)]
+#[reflect(opaque, Debug, Default, Clone)]
+struct Asking(SmallVec<[MemoryQuery; 1]>);
 
 /// Answers, one value to reflection: their type knows nothing of Bevy.
 #[derive(Reflect, Debug, Default, Clone)]

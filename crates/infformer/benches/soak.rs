@@ -51,6 +51,10 @@ const COLUMNS: usize = 1_024;
 const FAILURE_EVERY: u64 = 5_000;
 /// Ticks whose beginning is known: more than an answer is ever late.
 const KNOWN_TICKS: usize = 4_096;
+/// Observations that wait in an agent's queue at most.
+const WAITING: usize = 32;
+/// Queues in turn for an agent: its own, and those of the batches that are being filled, worked on and read.
+const QUEUES: usize = 4;
 /// Shorter runs are still warming up: their growth is told, not judged.
 const JUDGED_MINUTES: f64 = 10.0;
 /// What a latency is counted up to.
@@ -111,10 +115,14 @@ fn main() -> ExitCode {
 }
 
 fn soak(arguments: &Arguments) -> Result<bool, Error> {
-    let runtime =
-        RuntimeConfig { mode: RuntimeMode::FreeRunning, workers: arguments.workers, ..RuntimeConfig::default() };
-    let memory = config(Policy::Adaptive, CAPACITY, WIDTH);
-    let mut runtime = Runtime::new(&memory, runtime, &Device::Cpu)?;
+    let runtime = RuntimeConfig {
+        mode: RuntimeMode::FreeRunning,
+        workers: arguments.workers,
+        observations: WAITING,
+        ..RuntimeConfig::default()
+    };
+    let config = config(Policy::Adaptive, CAPACITY, WIDTH);
+    let mut runtime = Runtime::new(&config, runtime, &Device::Cpu)?;
     let mut agents: Vec<Agent> = (0..arguments.agents).map(|_| Agent::new(&mut runtime)).collect();
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut walks: Vec<Walk> = (0..64).map(|seed| Walk::new(seed, WIDTH)).collect();
@@ -122,7 +130,7 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
     let [mut latencies, mut frames] = [(); 2].map(|()| Histogram::new_with_max(MOST_MICROSECONDS, 3).unwrap());
     let mut looked_at: Vec<AgentId> = vec![];
     let mut begun_at = vec![Instant::now(); KNOWN_TICKS];
-    let (mut failures, mut early_memory, mut peak_late) = (0, None, 0);
+    let (mut failures, mut memory, mut peak_late) = (0, vec![], 0);
 
     let whole = Duration::from_secs_f64(arguments.minutes * 60.0);
     let bar = ProgressBar::new(whole.as_secs()).with_style(
@@ -159,10 +167,15 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
             runtime.inject_failure(agents[random.random_range(0..agents.len())].id)?;
         }
         walks.iter_mut().for_each(|walk| _ = walk.step());
+        // The worst comes first: queues that are full, as after a long lag. They keep the room that it took, so that
+        // whatever grows afterwards is a leak.
+        let sightings = if tick < QUEUES as u64 { WAITING } else { 1 };
         for (at, agent) in agents.iter_mut().enumerate() {
-            agent.queue.push(tick, walks[at % walks.len()].values())?;
-            agent.pushed += 1;
-            account.pushed += 1;
+            for _ in 0..sightings {
+                agent.queue.push(tick, walks[at % walks.len()].values())?;
+                agent.pushed += 1;
+                account.pushed += 1;
+            }
             let queries: [Query; 1] = [query(tick + at as u64)];
             // Deferred: the observation waits in the queue, for the next tick.
             runtime.submit(agent.id, tick, &mut agent.queue, &queries)?;
@@ -178,8 +191,8 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
             std::thread::sleep(Duration::from_micros(100));
             receive(&mut runtime, tick, &begun_at, &mut latencies, &mut peak_late);
         }
-        if early_memory.is_none() && begun.elapsed() > whole / 10 {
-            early_memory = resident();
+        if begun.elapsed() > whole * (memory.len() as u32 + 1) / 10 {
+            memory.push(resident());
         }
         if tick.is_multiple_of(100) {
             bar.set_position(begun.elapsed().as_secs());
@@ -187,7 +200,7 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
         }
     }
     bar.finish_and_clear();
-    let late_memory = resident();
+    memory.push(resident());
     let ticks_a_second = tick as f64 / begun.elapsed().as_secs_f64();
     settle(&mut runtime, &mut agents, tick, &mut account)?;
     let diagnostics = *runtime.diagnostics();
@@ -200,7 +213,7 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
     println!("caller's frame, ms at 50 / 99 / 99.9 % / most    {}", in_milliseconds(&frames));
     println!("answer after its flush, ms                       {}", in_milliseconds(&latencies));
     println!("latest answer: {peak_late} ticks late; failures injected and survived: {failures}");
-    Ok(report_account(&account, &diagnostics) & report_memory(early_memory, late_memory, arguments.minutes))
+    Ok(report_account(&account, &diagnostics) & report_memory(&memory, arguments.minutes))
 }
 
 fn receive(
@@ -266,14 +279,15 @@ fn report_account(account: &Account, diagnostics: &RuntimeDiagnostics) -> bool {
     uncounted == 0
 }
 
-/// Whether memory stayed as it was.
-fn report_memory(early: Option<f64>, late: Option<f64>, minutes: f64) -> bool {
-    let (Some(early), Some(late)) = (early, late) else {
+/// Whether memory stayed as it was, after the first tenth of the time.
+fn report_memory(memory: &[Option<f64>], minutes: f64) -> bool {
+    let told: Vec<f64> = memory.iter().flatten().copied().collect();
+    let (Some(early), Some(late)) = (told.first(), told.last()) else {
         println!("resident memory is not told on this system");
         return true;
     };
     let growth = late / early - 1.0;
-    println!("resident memory: {early:.1} MiB after a tenth, {late:.1} MiB at the end ({:+.2} %)", growth * 100.0);
+    println!("resident memory in MiB, tenth by tenth: {told:.1?} ({:+.2} %)", growth * 100.0);
     minutes < JUDGED_MINUTES || growth <= ALLOWED_GROWTH
 }
 
