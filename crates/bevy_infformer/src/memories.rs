@@ -83,9 +83,9 @@ impl Memories {
     }
 
     /// Moves all memories to another device, while the game goes on: answers are late until they are there. A device that
-    /// refuses shows in a [`MemoryFailure`], and the memories stay where they are, as the agents of models do. Assets that
-    /// are used for the first time later begin on the plugin's own device.
+    /// refuses shows in a [`MemoryFailure`], and the memories stay where they are, as the agents of models do.
     pub fn move_to(&mut self, device: &Device) {
+        self.device = device.clone();
         for kind in self.kinds.values_mut() {
             // Models stay.
             let _ = kind.runtime.move_to(device);

@@ -41,8 +41,8 @@ pub enum StatePrecision {
     /// As f32.
     #[default]
     Single,
-    /// As f16: twice the agents, or twice N, for the same bytes. Values beyond 65,504 cannot be kept; every write
-    /// rounds to 11 bits.
+    /// As f16: about one and a half times the agents for the same bytes. Values, and ticks between two observations, beyond
+    /// 65,504 cannot be kept; every write rounds to 11 bits. Not for `Uniform`, whose writes change less and less.
     Half,
 }
 
@@ -162,6 +162,14 @@ impl MemoryConfig {
         let sharpness = self.recall.sharpness;
         check("recall.sharpness", sharpness.to_string(), positive(f64::from(sharpness)), "a finite number above 0")?;
         check("recall.peaks", self.recall.peaks.to_string(), self.recall.peaks <= 1024, "0 to 1024")?;
+        if self.state == StatePrecision::Half && matches!(self.forgetting, Forgetting::Uniform) {
+            check(
+                "state",
+                "Half".into(),
+                false,
+                "Single under Uniform: its late writes are smaller than f16 can tell",
+            )?;
+        }
         if let Measure::Recency { resolution } = self.recall.measure {
             let field = "recall.measure.resolution";
             check(field, resolution.to_string(), positive(resolution), "a finite number above 0")?;

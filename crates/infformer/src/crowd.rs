@@ -16,7 +16,7 @@ pub struct CrowdStep<'a> {
     pub tick: u64,
     /// What each agent sees \[agents, d\].
     pub observations: &'a [f32],
-    /// The channels that all queries constrain \[C\]; none: nobody asks.
+    /// The channels that all queries constrain \[C\], each once; none: nobody asks.
     pub channels: &'a [usize],
     /// What each agent looks for on these channels \[agents, C\].
     pub targets: &'a [f32],
@@ -56,7 +56,7 @@ impl CrowdAnswers {
         self.rows.is_empty()
     }
 
-    /// The answer to agent number `at` of the step.
+    /// The answer to agent number `at` of the step; `None` beyond the last one.
     pub fn get(&self, at: usize) -> Option<CrowdAnswer<'_>> {
         let row = self.rows.chunks_exact(self.row.max(1)).nth(at)?;
         Some(CrowdAnswer { age: row[0], age_spread: row[1], confidence: row[2], value: &row[3..] })
@@ -102,6 +102,11 @@ impl CrowdStep<'_> {
         length("the array of the crowd's targets", agents * constraints, self.targets.len())?;
         if let Some(channel) = self.channels.iter().find(|channel| **channel >= width) {
             return Err(Error::Width { what: "the crowd's query", expected: width, found: channel + 1 });
+        }
+        if let Some(repeated) = (1..constraints).find(|at| self.channels[..*at].contains(&self.channels[*at])) {
+            let name = layout.names()[self.channels[repeated]].clone();
+            let (field, allowed) = ("CrowdStep::channels".into(), "each channel once".into());
+            return Err(Error::Configuration { field, value: name, allowed });
         }
         self.observations.par_chunks_exact(width).try_for_each(|row| layout.check("the crowd's observation", row))?;
         let refused =

@@ -28,8 +28,8 @@ use std::collections::HashMap;
 /// Words of a turn, as `tick.cu` has it.
 const TURN: usize = 12;
 
-/// Under `Uniform`, the matrices of so many ages are on the device at once.
-const MAPS: usize = 4096;
+/// Under `Uniform`, words of matrices that stay on the device from tick to tick: 256 MiB.
+const MAP_WORDS: usize = 1 << 26;
 
 /// The state of all agents of one engine, on a device.
 #[derive(Debug)]
@@ -50,6 +50,14 @@ struct Batch {
     /// The numbers of the maps of all writes, under `Uniform`.
     writes: Vec<u32>,
     totals: Totals,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.turns.clear();
+        self.writes.clear();
+        self.totals = Totals::default();
+    }
 }
 
 /// One agent's turn.
@@ -199,8 +207,14 @@ impl DeviceArena {
         Ok(())
     }
 
-    /// Takes what the agents saw and answers what they ask, those whose steps are in order.
+    fn has_many_maps(&self, plan: &MemoryPlan) -> bool {
+        self.maps.len() * (plan.config.capacity + plan.config.chunk) * plan.config.capacity >= MAP_WORDS
+    }
+
+    /// Takes what the agents saw and answers what they ask, those whose steps are in order. What was taken leaves the
+    /// steps, so that after an error it is known what was not.
     pub(crate) fn tick(&mut self, plan: &mut MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
+        self.batch.clear();
         for at in 0..steps.len() {
             let step = &mut steps[at];
             step.answers.resize_with(step.queries.len(), Answer::default);
@@ -208,7 +222,7 @@ impl DeviceArena {
             if step.outcome.is_err() || (step.observations.is_empty() && step.queries.is_empty()) {
                 continue;
             }
-            if self.maps.len() >= MAPS {
+            if self.has_many_maps(plan) {
                 self.run(plan, steps)?;
                 self.maps.clear();
             }
@@ -271,9 +285,7 @@ impl DeviceArena {
     fn run(&mut self, plan: &MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         let outcome = self.run_batch(plan, &batch, steps);
-        batch.turns.clear();
-        batch.writes.clear();
-        batch.totals = Totals::default();
+        batch.clear();
         self.batch = batch;
         outcome
     }
@@ -283,7 +295,8 @@ impl DeviceArena {
             return Ok(());
         }
         let width = plan.row_width();
-        self.make_room(plan, batch.totals, plan.config.recall.peaks)?;
+        let peaks = numbers::most_peaks(plan);
+        self.make_room(plan, batch.totals, peaks)?;
         let [turns, observations, writes, query_starts, channels, targets] = self.processor.inputs()?;
         writes[..batch.writes.len()].copy_from_slice(&batch.writes);
         for (turn, planned) in turns.chunks_exact_mut(TURN).zip(&batch.turns) {
@@ -295,7 +308,7 @@ impl DeviceArena {
                 observations: step.observations.len(),
                 queries: step.queries.len(),
                 late: step.tick.saturating_sub(planned.after.newest_tick),
-                peaks: plan.config.recall.peaks,
+                peaks,
             };
             turn.copy_from_slice(&head.words(from, &counters));
             let rows = observations[from.observations * width..].chunks_exact_mut(width);
@@ -315,7 +328,9 @@ impl DeviceArena {
         query_starts[batch.totals.queries] = batch.totals.constraints as u32;
         self.processor.launch(batch.totals.words(width), batch.turns.len())?;
         for planned in &batch.turns {
-            self.counters[steps[planned.step].agent.slot()] = planned.after;
+            let step = &mut steps[planned.step];
+            self.counters[step.agent.slot()] = planned.after;
+            step.observations.clear();
         }
         self.hand_out(plan, batch, steps)
     }
@@ -331,7 +346,7 @@ impl DeviceArena {
         self.processor.reserve(Answers, totals.queries * row)?;
         self.processor.reserve(Found, totals.queries * 2)?;
         self.processor.reserve(Peaks, totals.queries * peaks * row)?;
-        self.processor.write(Counter, 0, &[0])
+        self.processor.clear(Counter, 0, 1)
     }
 
     fn hand_out(&mut self, plan: &MemoryPlan, batch: &Batch, steps: &mut [AgentStep]) -> Result<()> {
@@ -375,10 +390,13 @@ impl DeviceArena {
         let (agents, constraints) = (step.agents.len(), step.channels.len());
         let queries = if constraints > 0 { agents } else { 0 };
         let rows = plan.short_term_rows();
+        self.batch.clear();
         // Only where matrices change with age does the host say which: that takes a look at every agent.
         let mut first_writes = vec![];
         if matches!(&plan.policy, Policy::Linear(linear) if linear.is_time_varying()) {
-            self.maps.clear();
+            if self.has_many_maps(plan) {
+                self.maps.clear();
+            }
             for agent in step.agents {
                 first_writes.push(self.batch.writes.len());
                 let mut counters = self.counters[agent.slot()];
@@ -401,8 +419,8 @@ impl DeviceArena {
         self.batch.writes.clear();
         let counters = &self.counters;
         let turns = turns[..agents * TURN].par_chunks_exact_mut(TURN);
-        let packed = turns.zip(observations.par_chunks_exact_mut(width)).zip(query_starts.par_iter_mut());
-        packed.enumerate().for_each(|(at, ((turn, row), start))| {
+        let packed = turns.zip(observations.par_chunks_exact_mut(width));
+        packed.enumerate().for_each(|(at, (turn, row))| {
             let slot = step.agents[at].slot();
             let mut before = counters[slot];
             let head = TurnHead { slot, observations: 1, queries: queries.min(1), late: 0, peaks: 0 };
@@ -411,9 +429,10 @@ impl DeviceArena {
             turn.copy_from_slice(&head.words(from, &before));
             let values = &step.observations[at * (width - 1)..(at + 1) * (width - 1)];
             put_row(row, values, before.take(step.tick));
-            *start = (at * constraints) as u32;
         });
-        query_starts[queries] = all as u32;
+        for (at, start) in query_starts[..=queries].iter_mut().enumerate() {
+            *start = (at * constraints) as u32;
+        }
         for (own, channel) in channels[..all].iter_mut().zip(step.channels.iter().cycle()) {
             *own = *channel as u32;
         }

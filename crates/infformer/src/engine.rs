@@ -86,7 +86,7 @@ impl AgentStep {
     fn fetch(&self) {
         let bits =
             |values: &[f32]| values.iter().step_by(CACHE_LINE / size_of::<f32>()).fold(0, |x, v| x ^ v.to_bits());
-        let seen = self.observations.first_words();
+        let seen = self.observations.rows_in_use();
         let asked = self.queries.iter().filter_map(|query| query.constraints().first());
         let asked = asked.fold(0, |bits, constraint| bits ^ constraint.value.to_bits());
         let answered = self.answers.iter().fold(0, |all, answer| all ^ answer.words(bits));
@@ -147,7 +147,10 @@ struct StepScratch {
 }
 
 impl Engine {
-    /// An engine without agents. Errors: an invalid configuration, or a policy that the device cannot run.
+    /// An engine without agents. Errors: an invalid configuration, a policy or a precision that the device cannot run, a
+    /// device that has no compiler for the kernel or too little memory for it.
+    ///
+    /// What a device remembers is lost with the device: a fault on a GPU ends all that the program has there.
     pub fn new(config: &MemoryConfig, device: &Device) -> Result<Self> {
         match device {
             #[cfg(feature = "cuda")]
@@ -212,6 +215,9 @@ impl Engine {
 
     /// Moves every memory to another device; agents keep their ids. Errors: as [`Engine::new`]; nothing has moved then.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        if self.home.same_device(device) {
+            return Ok(());
+        }
         let mut there = Self::new(&self.plan.config, device)?;
         let living: Vec<AgentId> = self.living().collect();
         // Room for all at once, not by doubling.
@@ -292,8 +298,7 @@ impl Engine {
     /// Errors: the tensor library failed.
     pub fn step(&mut self, steps: &mut [AgentStep]) -> Result<()> {
         self.check(steps);
-        // Nobody looks any more: watching ends.
-        self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
+        self.end_watch();
         if self.device.is_some() {
             self.take_on_device(steps)?
         } else if self.arena.is_batched() {
@@ -319,12 +324,21 @@ impl Engine {
     pub fn step_crowd(&mut self, step: &CrowdStep, answers: &mut CrowdAnswers) -> Result<()> {
         self.check_crowd(step)?;
         self.steps += 1;
-        let row = 3 + self.layout.width();
-        answers.start(row);
+        self.end_watch();
+        let width = self.layout.width();
+        answers.start(3 + width);
+        if step.agents.is_empty() {
+            return Ok(());
+        }
+        if let Some(watched) = self.watched.as_ref().map(|watched| watched.slot)
+            && self.device.is_some()
+            && step.agents.binary_search_by_key(&watched, |agent| agent.slot()).is_ok()
+        {
+            self.watch_before(watched, 1)?;
+        }
         if let Some(device) = &mut self.device {
             return device.tick_crowd(&mut self.plan, step, answers);
         }
-        let width = self.layout.width();
         let mut own = AgentStep::new(AgentId { slot: 0, generation: 0 }, self.layout.clone(), 2);
         if !step.channels.is_empty() {
             own.queries.push(Query::new());
@@ -343,7 +357,11 @@ impl Engine {
                 let constraints = step.channels.iter().zip(targets);
                 constraints.for_each(|(channel, target)| query.constrain(*channel, *target));
             }
-            self.take(&mut own)?;
+            if self.arena.is_batched() {
+                self.take_batched(std::slice::from_mut(&mut own))?;
+            } else {
+                self.take(&mut own)?;
+            }
             for answer in &own.answers {
                 answers.push([answer.age, answer.age_spread, answer.confidence], &answer.value);
             }
@@ -419,6 +437,8 @@ impl Engine {
                 self.write(slot)?;
             }
         }
+        // From here on it is remembered: whatever fails later, it is not lost, nor seen twice.
+        step.observations.clear();
         self.answer(std::slice::from_mut(step))
     }
 
@@ -459,13 +479,10 @@ impl Engine {
 
     /// All agents at once, on the device where their state is.
     fn take_on_device(&mut self, steps: &mut [AgentStep]) -> Result<()> {
-        let rows = self.plan.short_term_rows();
         let watched = self.watched.as_ref().map(|watched| watched.slot);
         let own = steps.iter().find(|step| step.outcome.is_ok() && Some(step.agent.slot()) == watched);
-        if let Some((slot, seen)) = own.map(|step| (step.agent.slot(), step.observations.len()))
-            && self.counters(slot).held as usize + seen >= rows
-        {
-            self.watch(&[slot])?;
+        if let Some((slot, seen)) = own.map(|step| (step.agent.slot(), step.observations.len())) {
+            self.watch_before(slot, seen)?;
         }
         if let Some(device) = &mut self.device {
             device.tick(&mut self.plan, steps)?;
@@ -483,6 +500,19 @@ impl Engine {
                     recall(&agent, query, step.tick, scratch, answer);
                 }
             })?;
+        }
+        Ok(())
+    }
+
+    /// Nobody looks any more: watching ends.
+    fn end_watch(&mut self) {
+        self.watched = self.watched.take().filter(|watched| self.steps - watched.step < WATCHED_STEPS);
+    }
+
+    /// Keeps the state of a watched slot, if so many observations more will be written.
+    fn watch_before(&mut self, slot: usize, seen: usize) -> Result<()> {
+        if self.counters(slot).held as usize + seen >= self.plan.short_term_rows() {
+            self.watch(&[slot])?;
         }
         Ok(())
     }

@@ -83,8 +83,8 @@ pub enum Error {
     },
     /// The kernel could not be made or run on the device.
     #[error(
-        "the device did not run the memory's kernel: {message}; a smaller capacity, short-term memory or number of \
-             peaks needs less of it, the CPU device needs none"
+        "the device did not run the memory's kernel: {message}; where it lacks room, a smaller capacity, chunk or \
+         short-term memory and fewer groups or peaks need less; the CPU device runs every memory"
     )]
     Kernel {
         /// What the device said.

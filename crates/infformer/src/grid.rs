@@ -62,6 +62,14 @@ impl Grid {
         self.rows.rows()
     }
 
+    /// How many of them tell all: half, where ψ is even or odd.
+    pub(crate) fn columns(&self) -> usize {
+        match self.transposed {
+            Transposed::Whole(_) => self.cells(),
+            Transposed::Halves(_) => self.cells() / 2,
+        }
+    }
+
     /// ψ \[N\] in the middle of a cell.
     pub(crate) fn row(&self, cell: usize) -> &[f32] {
         self.rows.row(cell)

@@ -1,7 +1,7 @@
 //! The inner loops of writing and reading, for the widest vectors that the machine has.
 //!
 //! Loops here are `for` loops: a closure is a function of its own, compiled without the machine's vectors, and is not
-//! always inlined. Every product is fused into its sum, and the order of a sum depends on nothing but its length (and,
+//! always inlined. Every product is fused into its sum where the machine can do that, and the order of a sum depends on nothing but its length (and,
 //! for scalar products, on the machine's vectors): a result's bits do not depend on what is computed along with it.
 
 use pulp::{Arch, Simd, WithSimd};
@@ -125,12 +125,12 @@ fn multiply_panels<S: Simd, const R: usize>(
     let mut column = 0;
     // Sixteen registers where vectors have eight lanes (AVX2), thirty-two elsewhere.
     if S::F32_LANES == 8 {
-        while column + 2 * S::F32_LANES <= matrix.stride {
+        while column < matrix.columns && column + 2 * S::F32_LANES <= matrix.stride {
             multiply_tile::<S, R, 2>(simd, inputs, matrix, column, outputs, kept);
             column += 2 * S::F32_LANES;
         }
     } else {
-        while column + 4 * S::F32_LANES <= matrix.stride {
+        while column < matrix.columns && column + 4 * S::F32_LANES <= matrix.stride {
             multiply_tile::<S, R, 4>(simd, inputs, matrix, column, outputs, kept);
             column += 4 * S::F32_LANES;
         }
@@ -394,7 +394,7 @@ pub(crate) fn run<L: WithSimd>(work: L) -> L::Output {
     Arch::new().dispatch(work)
 }
 
-/// eˣ for x ≤ 0, to 2e-7 of its value (0 below −87); no branches, so that loops over it become vectors.
+/// eˣ for x ≤ 0, to 3e-7 of its value (0 below −87); no branches, so that loops over it become vectors.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5·2²³ rounds to a whole number, which is then in the low bits.
@@ -405,7 +405,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, clamped));
-    // The Taylor polynomial on |r| ≤ ln 2/2: what is left out is below r⁷/7! = 1.2e-7.
+    // The Taylor polynomial on |r| ≤ ln 2/2: what is left out is below r⁷/7!, 1.7e-7 of the value; the rest is rounding.
     let mut sum = 1.0 / 720.0;
     for factor in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         sum = r.mul_add(sum, factor);
@@ -444,6 +444,22 @@ mod tests {
     }
 
     proptest! {
+        /// What runs where there are no vectors: the same sums, not fused.
+        #[test]
+        fn products_need_no_vectors(rows in 1_usize..9, length in 1_usize..40, columns in 1_usize..50, seed: u64) {
+            let (inputs, values) = (noise(seed, rows * length), noise(seed ^ 1, length * columns));
+            let matrix = Padded::new(length, columns, |row, column| values[row * columns + column]);
+            let (mut vectors, mut scalars) = (vec![0.0; rows * columns], vec![0.0; rows * columns]);
+            multiply(&inputs, matrix.all(), &mut vectors, Outputs::Replaced);
+            let scalar =
+                Multiply { inputs: &inputs, matrix: matrix.all(), outputs: &mut scalars, kept: Outputs::Replaced };
+            scalar.with_simd(pulp::Scalar::new());
+            for (vector, scalar) in vectors.iter().zip(&scalars) {
+                // Sums of at most 40 products below 1.
+                prop_assert!((vector - scalar).abs() < 40.0 * f32::EPSILON);
+            }
+        }
+
         /// The tiles against the definition, whatever does not divide what.
         #[test]
         fn products_are_sums(rows in 1_usize..15, length in 1_usize..40, columns in 1_usize..150, seed: u64) {
@@ -499,7 +515,7 @@ mod tests {
         fn exp_is_exp(x in -100.0_f32..0.0) {
             let expected = f64::from(x).exp();
             let found = f64::from(exp(x));
-            prop_assert!((found - expected).abs() <= 2e-7 * expected || (x < -87.0 && found == 0.0), "{x}: {found}");
+            prop_assert!((found - expected).abs() <= 3e-7 * expected || (x < -87.0 && found == 0.0), "{x}: {found}");
         }
 
         #[test]

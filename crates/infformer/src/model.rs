@@ -31,6 +31,7 @@ pub mod config;
 pub mod parameters;
 pub mod memory;
 mod contiguous;
+pub(crate) mod product;
 mod linear;
 mod normalisation;
 mod encoder;

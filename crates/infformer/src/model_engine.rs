@@ -3,9 +3,14 @@
 use crate::channels::ChannelLayout;
 use crate::engine::{AgentId, AgentStep, LoadedClock};
 use crate::error::{Error, Result};
+use crate::model::product::MOST_ROWS;
 use crate::model::{Model, ModelState};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
+
+/// Agents whose states are copied out and back at once on the CPU: they stay in a core's own cache meanwhile. Fewer where
+/// they have many heads, so that every product stays a small one, whose bits do not depend on who else is there.
+const TOGETHER: usize = 32;
 
 /// What a model made of an agent's newest observation.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -126,22 +131,32 @@ impl ModelEngine {
         }
         let seeing = |step: &&mut AgentStep| step.outcome.is_ok() && !step.observations.is_empty();
         let mut seeing: Vec<&mut AgentStep> = steps.iter_mut().filter(seeing).collect();
-        let places: Vec<usize> = seeing.iter().map(|step| step.agent.slot()).collect();
-        if let Some(states) = &mut self.states
-            && !places.is_empty()
-        {
-            let after = advance(&self.model, states.select(&places)?, &mut seeing);
-            if let Err(error) = after.and_then(|after| states.put(&places, &after)) {
-                seeing.iter_mut().for_each(|step| step.model.clear());
-                return Err(error);
-            }
+        let together = self.together();
+        seeing.chunks_mut(together).try_for_each(|steps| self.advance(steps))?;
+        steps.iter_mut().for_each(|step| step.observations.clear());
+        Ok(())
+    }
+
+    fn together(&self) -> usize {
+        let heads = self.model.config().attention_heads.max(1);
+        if self.model.device().is_cpu() { TOGETHER.min(MOST_ROWS / heads).max(1) } else { usize::MAX }
+    }
+
+    /// Takes what some agents saw, in one batch. If that fails, none of them has seen it.
+    fn advance(&mut self, steps: &mut [&mut AgentStep]) -> Result<()> {
+        let Some(states) = &mut self.states else { return Ok(()) };
+        let places: Vec<usize> = steps.iter().map(|step| step.agent.slot()).collect();
+        let after = advance(&self.model, states.select(&places)?, steps);
+        if let Err(error) = after.and_then(|after| states.put(&places, &after)) {
+            steps.iter_mut().for_each(|step| step.model.clear());
+            return Err(error);
         }
-        for step in seeing {
+        for step in steps {
             if let Some((tick, _)) = step.observations.iter().last() {
                 self.slots[step.agent.slot()].newest_tick = tick;
             }
+            step.observations.clear();
         }
-        steps.iter_mut().for_each(|step| step.observations.clear());
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::grid::GridScratch;
 use crate::kernels::{WeightedRow, add_rows};
 use crate::plan::{Counters, MemoryPlan, Policy};
 use crate::query::Constraint;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// One agent's state, to be read.
@@ -65,8 +66,6 @@ pub(crate) struct Cells {
     block_of: Vec<u32>,
     /// The number of long-term cells that are newer than each block's older end \[G, blocks\].
     cells_until: Vec<u32>,
-    /// Work space: where the refinement is in each group \[G\].
-    places: Vec<usize>,
     /// Values at the reading grid of the intervals and of the channels asked for \[1 + channels, M\]; or work space.
     values: Vec<f32>,
     /// Work space: their rows of Bᵀ \[1 + channels, N\].
@@ -159,17 +158,13 @@ impl Cells {
             }));
             self.rows.extend(order.iter().rev());
         }
-        self.places.clear();
-        self.places.resize(self.groups, 0);
-        let mut places = std::mem::take(&mut self.places);
         // Where their number is known to the compiler, the places stay in registers.
-        match places.as_mut_slice() {
-            [_] => self.refine(&mut [0; 1], agent.counters.held),
-            [_, _] => self.refine(&mut [0; 2], agent.counters.held),
-            [_, _, _] => self.refine(&mut [0; 3], agent.counters.held),
-            places => self.refine(places, agent.counters.held),
+        match self.groups {
+            1 => self.refine(&mut [0; 1], agent.counters.held),
+            2 => self.refine(&mut [0; 2], agent.counters.held),
+            3 => self.refine(&mut [0; 3], agent.counters.held),
+            groups => self.refine(&mut SmallVec::<[usize; 16]>::from_elem(0, groups), agent.counters.held),
         }
-        self.places = places;
         let (start, width) = plan.rows_of(clock_group);
         let clock = clock_group - self.first_group;
         let rows = &self.rows[clock * count..(clock + 1) * count];

@@ -96,8 +96,8 @@ impl ObservationQueue {
     }
 
     /// The values of the rows in use, as they lie in memory.
-    pub(crate) fn first_words(&self) -> &[f32] {
-        &self.values[..(self.entries.len() * self.layout.width()).min(self.values.len())]
+    pub(crate) fn rows_in_use(&self) -> &[f32] {
+        &self.values[..self.entries.len() * self.layout.width()]
     }
 
     /// Observations waiting.

@@ -11,7 +11,7 @@ use crate::signal::LinearPlan;
 use pulp::{Simd, WithSimd};
 
 /// Observations after which running statistics begin to forget, so that they follow a drift.
-const STATISTICS_MEMORY: u64 = 1 << 16;
+pub(crate) const STATISTICS_MEMORY: u64 = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) enum Policy {

@@ -12,9 +12,9 @@ use crate::query::{Answer, AnswerDetail, DensityCell, Query};
 use pulp::{Simd, WithSimd};
 
 /// Two neighbouring maxima are two peaks when the valley between them is below this share of each.
-const VALLEY: f32 = 0.5;
+pub(crate) const VALLEY: f32 = 0.5;
 /// Moments of at least this share of a peak's similarity are of the peak.
-const NEAR: f32 = 0.5;
+pub(crate) const NEAR: f32 = 0.5;
 
 /// Work space of recall, re-used from one query to the next.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(crate) struct RecallScratch {
     /// exp(−β(D − D_min)) a cell.
     similarity: Vec<f32>,
     mass: Vec<f32>,
+    /// Ends of the cells on the axis of the measure, and the normal distribution there.
+    coordinates: Vec<f64>,
     peaks: Vec<PeakRange>,
     /// Weights of one peak's cells.
     weights: Vec<f32>,
@@ -72,8 +74,18 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
         Policy::Blocks(plan) => plan.group_of(first.channel),
         Policy::Linear(_) => 0,
     };
-    let RecallScratch { cells, precision, distances, similarity, mass, peaks, weights, expectations, products } =
-        scratch;
+    let RecallScratch {
+        cells,
+        precision,
+        distances,
+        similarity,
+        mass,
+        coordinates,
+        peaks,
+        weights,
+        expectations,
+        products,
+    } = scratch;
     mass.clear();
     cells.list(agent, Knots::All { clock_group }, query.constraints().iter().map(|constraint| constraint.channel));
     if cells.is_empty() {
@@ -90,7 +102,7 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     mass.resize(cells.len(), 0.0);
     let nearest = run(Gibbs { cells, distances, sharpness, measure: config.measure, similarity, mass });
     if config.density == Density::Gaussian {
-        spread_as_gaussian(cells, config.measure, mass);
+        spread_as_gaussian(cells, config.measure, mass, coordinates);
     }
 
     let late = tick.saturating_sub(agent.counters.newest_tick) as f64;
@@ -176,16 +188,13 @@ impl WithSimd for Gibbs<'_> {
                 }
             }
         }
-        // Where attention bends the axis, a cell may have no length: it does not count.
-        for (distance, mass) in distances.iter_mut().zip(&*mass) {
-            *distance = if *mass > 0.0 { *distance } else { f64::INFINITY };
-        }
-        let nearest = least(distances);
+        // Where attention bends the axis, a cell may have no length: it says nothing of what is nearest.
+        let nearest = least(distances, mass);
         for ((similarity, mass), distance) in similarity.iter_mut().zip(mass.iter_mut()).zip(&*distances) {
-            *similarity = exp((-sharpness * (*distance - nearest)) as f32);
+            *similarity = exp((-sharpness * (*distance - nearest).max(0.0)) as f32);
             *mass *= *similarity;
         }
-        let share = (1.0 / weighted_sum(None, mass)) as f32;
+        let share = (1.0 / sum(mass)) as f32;
         for mass in mass {
             *mass *= share;
         }
@@ -207,7 +216,7 @@ impl WithSimd for AgeMoments<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> (f64, f64) {
         let Self { cells, mass, squares } = self;
-        let mean = weighted_sum(Some(&cells.ages), mass);
+        let mean = weighted_sum(&cells.ages, mass);
         let ends = cells.ends.iter().zip(&cells.ends[1..]);
         for (((square, age), (newer, older)), interval) in
             squares.iter_mut().zip(&cells.ages).zip(ends).zip(&cells.intervals)
@@ -217,76 +226,86 @@ impl WithSimd for AgeMoments<'_> {
             let within = (length * length - 1.0).max(0.0) * interval * interval;
             *square = (age - mean) * (age - mean) + within * (1.0 / 12.0);
         }
-        (mean, weighted_sum(Some(squares), mass))
+        (mean, weighted_sum(squares, mass))
     }
 }
 
-/// The least of some values, eight at a time.
+/// The least of the values that weigh anything, eight at a time.
 #[inline(always)]
-fn least(values: &[f64]) -> f64 {
+fn least(values: &[f64], weights: &[f32]) -> f64 {
     let mut least = [f64::INFINITY; 8];
-    let (chunks, rest) = values.as_chunks::<8>();
-    for values in chunks {
+    let ((chunks, rest), (weight_chunks, rest_weights)) = (values.as_chunks::<8>(), weights.as_chunks::<8>());
+    for (values, weights) in chunks.iter().zip(weight_chunks) {
         for lane in 0..8 {
-            least[lane] = if values[lane] < least[lane] { values[lane] } else { least[lane] };
+            let counts = weights[lane] > 0.0 && values[lane] < least[lane];
+            least[lane] = if counts { values[lane] } else { least[lane] };
         }
     }
     let mut all = f64::INFINITY;
-    for value in least.iter().chain(rest) {
-        all = all.min(*value);
+    for value in least {
+        all = all.min(value);
+    }
+    for (value, weight) in rest.iter().zip(rest_weights) {
+        all = if *weight > 0.0 { all.min(*value) } else { all };
     }
     all
 }
 
-/// Σ value·weight, or Σ weight: eight sums side by side, then one.
+/// Σ weight: eight sums side by side, then one.
 #[inline(always)]
-fn weighted_sum(values: Option<&[f64]>, weights: &[f32]) -> f64 {
+fn sum(weights: &[f32]) -> f64 {
     let mut sums = [0.0_f64; 8];
-    let (weight_chunks, rest_weights) = weights.as_chunks::<8>();
-    let mut rest_sum = 0.0;
-    match values {
-        Some(values) => {
-            let (chunks, rest) = values.as_chunks::<8>();
-            for (values, weights) in chunks.iter().zip(weight_chunks) {
-                for lane in 0..8 {
-                    sums[lane] += values[lane] * f64::from(weights[lane]);
-                }
-            }
-            for (value, weight) in rest.iter().zip(rest_weights) {
-                rest_sum += value * f64::from(*weight);
-            }
+    let (chunks, rest) = weights.as_chunks::<8>();
+    for weights in chunks {
+        for lane in 0..8 {
+            sums[lane] += f64::from(weights[lane]);
         }
-        None => {
-            for weights in weight_chunks {
-                for lane in 0..8 {
-                    sums[lane] += f64::from(weights[lane]);
-                }
-            }
-            for weight in rest_weights {
-                rest_sum += f64::from(*weight);
-            }
-        }
+    }
+    let mut all = 0.0;
+    for weight in rest {
+        all += f64::from(*weight);
     }
     for sum in sums {
-        rest_sum += sum;
+        all += sum;
     }
-    rest_sum
+    all
 }
 
-/// Replaces a Gibbs density by the Gaussian with its mean and variance on the axis of the measure.
-fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32]) {
-    let ends: Vec<f64> = cells.ends.iter().map(|age| measure.coordinate(*age)).collect();
-    let moments = || {
-        let moment = |ends: &[f64]| (0.5 * (ends[0] + ends[1]), (ends[1] - ends[0]).powi(2) / 12.0);
-        ends.windows(2).map(moment)
-    };
-    let weighted = || moments().zip(mass.iter().map(|mass| f64::from(*mass)));
-    let mean: f64 = weighted().map(|((middle, _), mass)| mass * middle).sum();
-    let variance: f64 = weighted().map(|((middle, within), mass)| mass * ((middle - mean).powi(2) + within)).sum();
-    let below = |end: &f64| normal_cumulative((end - mean) / variance.sqrt().max(f64::MIN_POSITIVE));
-    let below: Vec<f64> = ends.iter().map(below).collect();
-    let total = below[below.len() - 1] - below[0];
-    mass.iter_mut().zip(below.windows(2)).for_each(|(mass, ends)| *mass = ((ends[1] - ends[0]) / total) as f32);
+/// Σ value·weight, in the same way.
+#[inline(always)]
+fn weighted_sum(values: &[f64], weights: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; 8];
+    let ((chunks, rest), (weight_chunks, rest_weights)) = (values.as_chunks::<8>(), weights.as_chunks::<8>());
+    for (values, weights) in chunks.iter().zip(weight_chunks) {
+        for lane in 0..8 {
+            sums[lane] += values[lane] * f64::from(weights[lane]);
+        }
+    }
+    let mut all = 0.0;
+    for (value, weight) in rest.iter().zip(rest_weights) {
+        all += value * f64::from(*weight);
+    }
+    for sum in sums {
+        all += sum;
+    }
+    all
+}
+
+/// Replaces a Gibbs density by the Gaussian with its mean and variance on the axis of the measure. `coordinates` is work
+/// space.
+fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32], coordinates: &mut Vec<f64>) {
+    coordinates.clear();
+    coordinates.extend(cells.ends.iter().map(|age| measure.coordinate(*age)));
+    let middle = |ends: &[f64]| 0.5 * (ends[0] + ends[1]);
+    let weighted = || coordinates.windows(2).zip(mass.iter().map(|mass| f64::from(*mass)));
+    let mean: f64 = weighted().map(|(ends, mass)| mass * middle(ends)).sum();
+    let spread = |ends: &[f64]| (middle(ends) - mean).powi(2) + (ends[1] - ends[0]).powi(2) / 12.0;
+    let variance: f64 = weighted().map(|(ends, mass)| mass * spread(ends)).sum();
+    let deviation = variance.sqrt().max(f64::MIN_POSITIVE);
+    coordinates.iter_mut().for_each(|end| *end = normal_cumulative((*end - mean) / deviation));
+    let total = coordinates[coordinates.len() - 1] - coordinates[0];
+    let shares = coordinates.windows(2).map(|below| ((below[1] - below[0]) / total) as f32);
+    mass.iter_mut().zip(shares).for_each(|(mass, share)| *mass = share);
 }
 
 /// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,

@@ -401,9 +401,11 @@ impl Runtime {
                     }
                 }
                 Outcome::Refused(error) => self.failures.push(error.to_string()),
-                Outcome::Stayed(error, device) => {
-                    if let Source::Memory(_, home) = &mut self.source {
-                        *home = device;
+                Outcome::Stayed { error, refused, home } => {
+                    if let Source::Memory(_, device) = &mut self.source
+                        && device.same_device(&refused)
+                    {
+                        *device = home;
                     }
                     self.failures.push(error.to_string());
                 }

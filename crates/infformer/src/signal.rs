@@ -108,8 +108,10 @@ impl LinearPlan {
             self.by_age.clear();
         }
         for chunks in chunks.filter(|chunks| *chunks > 0) {
-            let matrices = self.matrices_after(chunks).into_owned();
-            self.by_age.entry(chunks).or_insert(matrices);
+            if !self.by_age.contains_key(&chunks) {
+                let matrices = self.matrices_after(chunks).into_owned();
+                self.by_age.insert(chunks, matrices);
+            }
         }
     }
 

@@ -87,8 +87,14 @@ pub(crate) enum Outcome {
     View(AgentId, Result<Box<MemoryView>>),
     Saved(Result<Vec<u8>>),
     Loaded(Result<()>),
-    /// The memories did not move: why, and where they are.
-    Stayed(Error, Device),
+    /// The memories did not move.
+    Stayed {
+        error: Error,
+        /// The device that refused.
+        refused: Device,
+        /// Where they are.
+        home: Device,
+    },
     Refused(Error),
 }
 
@@ -240,7 +246,7 @@ impl Worker {
             Control::Move(device) => match mind {
                 Mind::Memory(engine) => {
                     let moved = engine.move_to(&device);
-                    moved.err().map(|error| Outcome::Stayed(error, engine.device().clone()))
+                    moved.err().map(|error| Outcome::Stayed { error, refused: device, home: engine.device().clone() })
                 }
                 Mind::Model(_) => Some(Outcome::Refused(Error::ModelDevice)),
             },

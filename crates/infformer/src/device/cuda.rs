@@ -1,5 +1,5 @@
-//! The kernel on a CUDA device. It is compiled for one configuration when an engine is made (NVRTC), and runs on candle's
-//! own stream, so that models and memories take turns.
+//! The kernel on a CUDA device. It is compiled (by NVRTC) for one configuration when an engine is made, and runs on a
+//! stream of its own: candle's is another one on each thread, and engines move from thread to thread.
 //!
 //! The only module with `unsafe`: a launch hands raw addresses to the kernel, and pinned memory begins uninitialised.
 #![allow(unsafe_code)]
@@ -7,13 +7,14 @@
 use super::processor::{BUFFERS, Buffer, INPUTS, Processor};
 use crate::error::{Error, Result};
 use candle_core::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, CUfunction_attribute};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaEvent, CudaFunction, CudaSlice, CudaStream, LaunchConfig, PinnedHostSlice, PushKernelArg,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, LaunchConfig, PinnedHostSlice,
+    PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Threads of a block. A block has one agent at a time, and most loops are as long as the signal has functions.
@@ -22,6 +23,8 @@ pub(super) const THREADS: usize = 64;
 pub(super) struct Cuda {
     stream: Arc<CudaStream>,
     kernel: CudaFunction,
+    /// Bytes of shared memory that it needs.
+    room: u32,
     buffers: [CudaSlice<u32>; BUFFERS],
     /// The host's side of the inputs, and of what is received: memory that the device reads and writes by itself.
     inputs: [PinnedHostSlice<u32>; INPUTS],
@@ -58,18 +61,28 @@ impl Cuda {
     /// Compiles the kernel for the configuration that `numbers` are. Errors: no NVRTC on this machine, or a kernel that
     /// the device cannot hold.
     pub(super) fn new(device: &CudaDevice, numbers: &str) -> Result<Self> {
-        let stream = device.cuda_stream();
-        let (major, minor) = stream.context().compute_capability().map_err(failed)?;
-        let architecture = format!("--gpu-architecture=compute_{major}{minor}");
-        let kernel = compile(numbers, architecture)?;
-        let module = stream.context().load_module(kernel).map_err(failed)?;
+        let context = CudaContext::new(device.cuda_stream().context().ordinal()).map_err(failed)?;
+        // SAFETY: all work of this context object is on one stream, in the order in which it was asked for.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(failed)?;
+        let (major, minor) = context.compute_capability().map_err(failed)?;
+        let compiled = compile(numbers, format!("--gpu-architecture=compute_{major}{minor}"))?;
+        let module = context.load_module(compiled).map_err(failed)?;
         let kernel = module.load_function("tick").map_err(failed)?;
         let buffers = each(|| stream.alloc_zeros::<u32>(1).map_err(failed))?;
+        let room = room(&stream, &module)?;
+        let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let most = context.attribute(attribute).map_err(failed)?;
+        if i64::from(room) > i64::from(most) {
+            return Err(failed(format!("it needs {room} bytes of shared memory, the device has {most}")));
+        }
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        kernel.set_attribute(attribute, room as i32).map_err(failed)?;
         let inputs = each(|| pinned(&stream, 1))?;
         let received = pinned(&stream, 1)?;
-        let event = || stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed);
+        let event = || context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed);
         let timed = [event()?, event()?];
-        Ok(Self { kernel, buffers, inputs, received, timed, stream })
+        Ok(Self { kernel, room, buffers, inputs, received, timed, stream })
     }
 
     /// Waits until the device has done all that it was told to.
@@ -78,29 +91,64 @@ impl Cuda {
     }
 }
 
+/// Bytes of shared memory that the kernel needs.
+fn room(stream: &Arc<CudaStream>, module: &Arc<CudaModule>) -> Result<u32> {
+    let measure = module.load_function("measure_room").map_err(failed)?;
+    let mut bytes = stream.alloc_zeros::<u32>(1).map_err(failed)?;
+    let shape = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (1, 1, 1), shared_mem_bytes: 0 };
+    let mut launch = stream.launch_builder(&measure);
+    launch.arg(&mut bytes);
+    // SAFETY: the kernel writes one word, and there is one.
+    unsafe { launch.launch(shape) }.map_err(failed)?;
+    let mut found = [0];
+    stream.memcpy_dtoh(&bytes, &mut found).map_err(failed)?;
+    stream.synchronize().map_err(failed)?;
+    Ok(found[0])
+}
+
+/// What was compiled before, by its text and architecture: every worker of a runtime needs the same.
+static COMPILED: Mutex<Vec<(String, Ptx)>> = Mutex::new(vec![]);
+
 /// The kernel for one configuration and one architecture.
 fn compile(numbers: &str, architecture: String) -> Result<Ptx> {
-    let source = [numbers, include_str!("prelude.cu"), include_str!("tick.cu")].concat();
+    let source = [architecture.as_str(), numbers].join("\n");
+    // A panic elsewhere leaves the list as it was.
+    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, compiled)) = known.iter().find(|(text, _)| *text == source) {
+        return Ok(compiled.clone());
+    }
+    let text = [numbers, include_str!("prelude.cu"), include_str!("tick.cu")].concat();
     let options = CompileOptions { options: vec![architecture], ..Default::default() };
-    compile_ptx_with_opts(source, options).map_err(|error| match error {
+    let compiled = compile_ptx_with_opts(text, options).map_err(|error| match error {
         CompileError::CompileError { log, .. } => failed(log.to_string_lossy()),
         other => failed(other),
-    })
+    })?;
+    known.push((source, compiled.clone()));
+    Ok(compiled)
 }
 
 impl Processor for Cuda {
     fn reserve(&mut self, buffer: Buffer, words: usize) -> Result<()> {
-        let own = &mut self.buffers[buffer as usize];
-        let had = own.len();
-        if words > had {
-            let mut longer = self.stream.alloc_zeros::<u32>(words).map_err(failed)?;
-            self.stream.memcpy_dtod(&*own, &mut longer.slice_mut(..had)).map_err(failed)?;
-            *own = longer;
-            if let Some(input) = self.inputs.get_mut(buffer as usize) {
-                self.stream.synchronize().map_err(failed)?;
-                *input = pinned(&self.stream, words)?;
-            }
+        let had = self.buffers[buffer as usize].len();
+        if words <= had {
+            return Ok(());
         }
+        if matches!(buffer, Buffer::States | Buffer::Places | Buffer::Maps) {
+            let mut longer = self.stream.alloc_zeros::<u32>(words).map_err(failed)?;
+            self.stream.memcpy_dtod(&self.buffers[buffer as usize], &mut longer.slice_mut(..had)).map_err(failed)?;
+            self.buffers[buffer as usize] = longer;
+            return Ok(());
+        }
+        // What is written anew at every tick grows seldom, and both sides of it together.
+        let words = words.next_power_of_two();
+        let longer = self.stream.alloc_zeros::<u32>(words).map_err(failed)?;
+        if let Some(input) = self.inputs.get_mut(buffer as usize) {
+            let there = pinned(&self.stream, words)?;
+            // The device may still read what is there.
+            self.stream.synchronize().map_err(failed)?;
+            *input = there;
+        }
+        self.buffers[buffer as usize] = longer;
         Ok(())
     }
 
@@ -109,7 +157,9 @@ impl Processor for Cuda {
             return Ok(());
         }
         let mut there = self.buffers[buffer as usize].slice_mut(at..at + words.len());
-        self.stream.memcpy_htod(words, &mut there).map_err(failed)
+        self.stream.memcpy_htod(words, &mut there).map_err(failed)?;
+        // The words may be gone when the caller goes on.
+        self.wait()
     }
 
     fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()> {
@@ -144,8 +194,11 @@ impl Processor for Cuda {
                 self.stream.memcpy_htod(here, &mut own.slice_mut(..words)).map_err(failed)?;
             }
         }
-        let shape =
-            LaunchConfig { grid_dim: (turns as u32, 1, 1), block_dim: (THREADS as u32, 1, 1), shared_mem_bytes: 0 };
+        let shape = LaunchConfig {
+            grid_dim: (turns as u32, 1, 1),
+            block_dim: (THREADS as u32, 1, 1),
+            shared_mem_bytes: self.room,
+        };
         self.timed[0].record(&self.stream).map_err(failed)?;
         let mut launch = self.stream.launch_builder(&self.kernel);
         for buffer in &mut self.buffers {
@@ -198,12 +251,8 @@ mod tests {
         for config in presets.map(|preset| preset(groups())) {
             let plan = MemoryPlan::new(&config).unwrap();
             let numbers = numbers(&plan, THREADS).unwrap();
-            // cudarc panics where there is no NVRTC to load.
-            let compiled = std::panic::catch_unwind(|| compile(&numbers, "--gpu-architecture=compute_80".into()));
-            match compiled {
-                Ok(compiled) => assert!(compiled.unwrap().to_src().contains("tick")),
-                Err(_) => eprintln!("SKIPPED: the kernel was not compiled: there is no NVRTC"),
-            }
+            let compiled = compile(&numbers, "--gpu-architecture=compute_80".into()).unwrap();
+            assert!(compiled.to_src().contains("tick"));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! What a configuration is to the kernel: the numbers in front of it, and the constants that it reads.
 
-use crate::basis::BasisKind;
 use crate::channels::Scale;
 use crate::config::StatePrecision;
 use crate::density::{Density, Measure};
 use crate::error::{Error, Result};
 use crate::forgetting::TimeAxis;
-use crate::plan::{MemoryPlan, Policy};
+use crate::plan::{MemoryPlan, Policy, STATISTICS_MEMORY};
+use crate::recall::{NEAR, VALLEY};
 use std::fmt::Write;
 
 /// Slots begin where the device's wide reads do.
@@ -22,6 +22,15 @@ pub(super) fn state_words(plan: &MemoryPlan) -> usize {
 /// Words of a slot's order and lengths.
 pub(super) fn places_words(plan: &MemoryPlan) -> usize {
     2 * plan.lengths_length()
+}
+
+/// The most peaks that an answer lists: as many as asked, and no more than there can be. Between two is a valley.
+pub(super) fn most_peaks(plan: &MemoryPlan) -> usize {
+    let long_term = match &plan.policy {
+        Policy::Linear(linear) => linear.grid.cells(),
+        Policy::Blocks(blocks) => blocks.groups() * blocks.capacity,
+    };
+    plan.config.recall.peaks.min((plan.short_term_rows() + long_term) / 2 + 1)
 }
 
 /// The `#define`s of a configuration. Errors: what the kernel does not have.
@@ -43,8 +52,11 @@ pub(super) fn numbers(plan: &MemoryPlan, threads: usize) -> Result<String> {
         ("RING", plan.short_term_rows().to_string()),
         ("STATE", state_words(plan).to_string()),
         ("PLACES", places_words(plan).to_string()),
-        ("PEAKS", recall.peaks.to_string()),
+        ("PEAKS", most_peaks(plan).to_string()),
         ("SHARPNESS", float(recall.sharpness)),
+        ("VALLEY", float(VALLEY)),
+        ("NEAR", float(NEAR)),
+        ("STATISTICS_MEMORY", STATISTICS_MEMORY.to_string()),
         ("RECENCY", recency.to_string()),
         ("MEASURE_RESOLUTION", float(measure_resolution as f32)),
         ("GAUSSIAN", u8::from(recall.density == Density::Gaussian).to_string()),
@@ -58,17 +70,17 @@ pub(super) fn numbers(plan: &MemoryPlan, threads: usize) -> Result<String> {
                 TimeAxis::Table => return refuse("Sticky"),
             };
             let cells = linear.grid.cells();
-            let halves = mirrored(linear.basis.kind());
             defines.extend([
                 ("LINEAR", "1".into()),
                 ("CELLS", cells.to_string()),
-                ("HALVES", u8::from(halves).to_string()),
-                ("COLUMNS", columns(cells, halves).to_string()),
+                ("HALVES", u8::from(linear.grid.columns() < cells).to_string()),
+                ("COLUMNS", linear.grid.columns().to_string()),
                 ("POWER_LAW", "0".into()),
                 ("UNIFORM", "1".into()),
                 ("GEOMETRIC", "2".into()),
                 ("AXIS", axis.into()),
-                ("TAU", float(tau as f32)),
+                ("LN_TAU", float(tau.ln() as f32)),
+                ("ONE_LESS_TAU", float((1.0 - tau) as f32)),
             ]);
         }
         Policy::Blocks(blocks) => {
@@ -109,21 +121,12 @@ pub(super) fn constants(plan: &MemoryPlan) -> Vec<u32> {
         ages.resize(cells + 1, 0.0);
         constants.extend(ages.iter().map(|age| *age as f32));
         (0..cells).for_each(|cell| constants.extend_from_slice(grid.row(cell)));
-        let columns = columns(cells, mirrored(linear.basis.kind()));
+        let columns = grid.columns();
         for n in 0..linear.basis.count() {
             constants.extend((0..columns).map(|cell| grid.row(cell)[n]));
         }
     }
     constants.into_iter().map(f32::to_bits).collect()
-}
-
-/// Whether half of the cells tell the others.
-fn mirrored(basis: &BasisKind) -> bool {
-    matches!(basis, BasisKind::Cosine | BasisKind::Legendre)
-}
-
-fn columns(cells: usize, mirrored: bool) -> usize {
-    if mirrored { cells / 2 } else { cells }
 }
 
 fn float(value: f32) -> String {

@@ -1,7 +1,10 @@
 // The words of tick.cu on a CUDA device.
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
 #define FUNCTION static __device__ __forceinline__
-#define SHARED __shared__
+// As much as the launch says: a device has more than a program can ask for by itself.
+#define ROOM(room)                                                                                                     \
+    extern __shared__ __align__(8) unsigned char bytes[];                                                              \
+    Room *room = (Room *)bytes
 #define CONSTANT static __constant__
 #define THREAD threadIdx.x
 #define TURN blockIdx.x

@@ -12,7 +12,9 @@
 
 #define KERNEL static void
 #define FUNCTION static inline
-#define SHARED static
+#define ROOM(room)                                                                                                     \
+    static Room shared;                                                                                                \
+    Room *room = &shared
 #define CONSTANT static
 #define THREAD thread_number
 #define TURN turn_number

@@ -1,7 +1,7 @@
 //! The kernel, run by the stand-in, beside the host's own engine: the same streams, the same answers.
 
 use super::DeviceArena;
-use super::standin::{self, Standin};
+use super::standin::Standin;
 use crate::basis::BasisKind;
 use crate::channels::{ChannelGroup, Scale};
 use crate::config::MemoryConfig;
@@ -28,10 +28,10 @@ fn config(forgetting: Forgetting, capacity: usize, chunk: usize, short_term: usi
 }
 
 /// An engine on the stand-in, or `None` where there is no C compiler.
-fn on_standin(config: &MemoryConfig, checks: &[&str]) -> Option<Engine> {
+fn on_standin(config: &MemoryConfig, threads: usize, checks: &[&str]) -> Option<Engine> {
     let mut missing = false;
     let start = |plan: &crate::plan::MemoryPlan| {
-        DeviceArena::new(plan, standin::THREADS, |numbers| match Standin::start(numbers, checks) {
+        DeviceArena::new(plan, threads, |numbers| match Standin::start(numbers, checks) {
             Some(standin) => Ok(Box::new(standin)),
             None => {
                 missing = true;
@@ -72,7 +72,12 @@ impl Stream {
             for _ in 0..random.random_range(0..3) {
                 let mut query = Query::new();
                 query.constrain(random.random_range(0..2), random.random_range(-1.0..1.0));
-                if random.random_bool(0.5) {
+                if random.random_bool(0.2) {
+                    let kind = self.kinds[agent];
+                    query.constrain(0, kind[0]);
+                    query.constrain(1, kind[1]);
+                    (0..3).for_each(|axis| query.constrain(2 + axis, self.places[agent][axis]));
+                } else if random.random_bool(0.5) {
                     query.constrain(2, self.places[agent][0] + random.random_range(-1.0..1.0));
                 }
                 queries.push(query);
@@ -119,8 +124,8 @@ fn difference(found: &Answer, expected: &Answer) -> Option<f32> {
 /// error of 2⁻²³ of one is multiplied by β = 16 in the exponent: 4e-5, and some for sums of a hundred terms in another
 /// order. Which of two nearly equal merges is done, and which of two nearly equal peaks is listed, may differ: of one
 /// life, and in one answer of a hundred.
-fn lives_alike(config: &MemoryConfig, ticks: u64, checks: &[&str]) {
-    if let Some(device) = on_standin(config, checks) {
+fn lives_alike(config: &MemoryConfig, ticks: u64) {
+    if let Some(device) = on_standin(config, 16, &[]) {
         lives_as_on_the_host(config, ticks, device);
     }
 }
@@ -183,14 +188,14 @@ fn power_law() -> Forgetting {
 
 #[test]
 fn power_law_is_the_hosts() {
-    lives_alike(&config(power_law(), 12, 4, 3), 150, &[]);
+    lives_alike(&config(power_law(), 12, 4, 3), 150);
 }
 
 #[test]
 fn geometric_is_the_hosts() {
     for basis in [BasisKind::Cosine, BasisKind::GaussianRbf { widths: vec![0.05, 0.1] }] {
         let forgetting = Forgetting::Geometric { tau: 0.75, basis, projection: Projection::default() };
-        lives_alike(&config(forgetting, 10, 5, 0), 150, &[]);
+        lives_alike(&config(forgetting, 10, 5, 0), 150);
     }
 }
 
@@ -198,13 +203,13 @@ fn geometric_is_the_hosts() {
 fn uniform_is_the_hosts() {
     let mut config = config(Forgetting::Uniform, 9, 4, 2);
     config.recall.measure = Measure::Lifetime;
-    lives_alike(&config, 150, &[]);
+    lives_alike(&config, 150);
 }
 
 #[test]
 fn adaptive_is_the_hosts() {
-    lives_alike(&config(Forgetting::Adaptive(AdaptiveRule::default()), 12, 1, 3), 250, &[]);
-    lives_alike(&config(Forgetting::Adaptive(AdaptiveRule::default()), 7, 3, 0), 150, &[]);
+    lives_alike(&config(Forgetting::Adaptive(AdaptiveRule::default()), 12, 1, 3), 250);
+    lives_alike(&config(Forgetting::Adaptive(AdaptiveRule::default()), 7, 3, 0), 150);
 }
 
 #[test]
@@ -213,15 +218,42 @@ fn gaussian_densities_are_the_hosts() {
         let mut config = config(forgetting, 8, 2, 3);
         config.recall.density = Density::Gaussian;
         config.recall.peaks = 1;
-        lives_alike(&config, 100, &[]);
+        lives_alike(&config, 100);
     }
 }
 
-/// Threads of a block that touch the same memory have a barrier between them.
+/// Threads of a block that touch the same memory have a barrier between them, where rows are shorter than a block and
+/// where they are longer.
 #[test]
 fn threads_do_not_race() {
     for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
-        lives_alike(&config(forgetting, 6, 2, 2), 120, &["-fsanitize=thread"]);
+        for (capacity, threads) in [(6, 16), (20, 8)] {
+            let config = config(forgetting.clone(), capacity, 2, 2);
+            if let Some(device) = on_standin(&config, threads, &["-fsanitize=thread"]) {
+                lives_as_on_the_host(&config, 70, device);
+            }
+        }
+    }
+}
+
+/// As many threads as on a GPU, and as many groups and peaks as there may be: one, three, none.
+#[test]
+fn blocks_are_as_on_a_gpu() {
+    let one = vec![ChannelGroup::new("all", &["a", "b", "x", "y", "z"], "", Scale::Given(1.0))];
+    let three = vec![
+        ChannelGroup::new("kind", &["a", "b"], "", Scale::Given(0.5)),
+        ChannelGroup::new("place", &["x", "y"], "m", Scale::Learnt),
+        ChannelGroup::new("height", &["z"], "m", Scale::Learnt),
+    ];
+    for (groups, peaks) in [(one, 0), (three, 8)] {
+        let mut config = config(Forgetting::Adaptive(AdaptiveRule::default()), 10, 1, 3);
+        (config.groups, config.recall.peaks) = (groups, peaks);
+        if let Some(device) = on_standin(&config, 64, &[]) {
+            lives_as_on_the_host(&config, 60, device);
+        }
+    }
+    if let Some(device) = on_standin(&config(power_law(), 12, 4, 3), 64, &[]) {
+        lives_as_on_the_host(&config(power_law(), 12, 4, 3), 60, device);
     }
 }
 
@@ -233,9 +265,22 @@ fn a_gpu_is_the_hosts() {
         Ok(gpu) => gpu,
         Err(error) => return eprintln!("SKIPPED: no GPU was tried: {error}"),
     };
-    for forgetting in [power_law(), Forgetting::Uniform, Forgetting::Adaptive(AdaptiveRule::default())] {
-        let config = config(forgetting, 12, 4, 3);
-        lives_as_on_the_host(&config, 300, Engine::new(&config, &gpu).unwrap());
+    let geometric = Forgetting::Geometric {
+        tau: 0.75,
+        basis: BasisKind::GaussianRbf { widths: vec![0.05, 0.1] },
+        projection: Projection::default(),
+    };
+    for forgetting in [power_law(), geometric, Forgetting::Uniform, Forgetting::Adaptive(AdaptiveRule::default())] {
+        for density in [Density::Gibbs, Density::Gaussian] {
+            let mut config = config(forgetting.clone(), 12, 4, 3);
+            config.recall.density = density;
+            let mut engine = Engine::new(&config, &gpu).unwrap();
+            lives_as_on_the_host(&config, 300, engine);
+            // On another thread than the one that made it, there and back.
+            engine = Engine::new(&config, &Device::Cpu).unwrap();
+            engine.move_to(&gpu).unwrap();
+            std::thread::scope(|scope| scope.spawn(|| lives_as_on_the_host(&config, 300, engine)).join()).unwrap();
+        }
     }
 }
 
@@ -243,7 +288,7 @@ fn a_gpu_is_the_hosts() {
 #[test]
 fn memories_move() {
     let config = config(power_law(), 8, 4, 2);
-    let Some(mut device) = on_standin(&config, &[]) else { return };
+    let Some(mut device) = on_standin(&config, 8, &[]) else { return };
     let agents: Vec<AgentId> = (0..3).map(|_| device.spawn().unwrap()).collect();
     device.remove(agents[1]).unwrap();
     let live = |engine: &mut Engine, ticks: std::ops::Range<u64>| {
@@ -271,7 +316,7 @@ fn crowds_are_steps() {
     const AGENTS: usize = 6;
     for forgetting in [power_law(), Forgetting::Uniform, Forgetting::Adaptive(AdaptiveRule::default())] {
         let config = config(forgetting, 8, 2, 3);
-        let Some(device) = on_standin(&config, &[]) else { return };
+        let Some(device) = on_standin(&config, 8, &[]) else { return };
         let mut engines =
             [Engine::new(&config, &Device::Cpu).unwrap(), Engine::new(&config, &Device::Cpu).unwrap(), device];
         let agents: [Vec<AgentId>; 3] =
@@ -312,6 +357,25 @@ fn crowds_are_steps() {
             }
             there.iter().zip(own).for_each(|(agent, step)| steps[*agent] = step);
         }
+        // A crowd that asks nothing is remembered all the same.
+        let unasked = [0.25; 5 * AGENTS];
+        let saved = [1, 2].map(|engine| {
+            let step =
+                CrowdStep { agents: &agents[engine], tick: 60, observations: &unasked, channels: &[], targets: &[] };
+            engines[engine].step_crowd(&step, &mut answers[engine - 1]).unwrap();
+            assert!(answers[engine - 1].is_empty());
+            agents[engine].iter().map(|agent| engines[engine].observations(*agent).unwrap()).collect::<Vec<u64>>()
+        });
+        assert_eq!(saved[0], saved[1]);
+        for (host, device) in agents[1].iter().zip(&agents[2]) {
+            let expected = engines[1].coefficients(*host).unwrap();
+            let found = engines[2].coefficients(*device).unwrap();
+            assert!(expected.iter().zip(&found).all(|(expected, found)| off(*found, *expected) < 2e-4));
+            let [expected, found] = [(1, host), (2, device)].map(|(engine, agent)| {
+                engines[engine].view(*agent, &ViewRequest { tick: 61, columns: 8, query: None })
+            });
+            assert_eq!(expected.unwrap().short_term, found.unwrap().short_term);
+        }
         // What is wrong is refused, and changes nothing.
         for engine in 1..3 {
             let before = engines[engine].save_all().unwrap();
@@ -325,7 +389,11 @@ fn crowds_are_steps() {
                 targets,
             };
             let swapped = [own[1], own[0]];
+            let nobody = step(&[], 70, &[], &[0], &[]);
+            engines[engine].step_crowd(&nobody, &mut answers[engine - 1]).unwrap();
+            assert!(answers[engine - 1].is_empty());
             let refused = [
+                step(&own[..1], 70, &rows[..5], &[0, 0], &[0.0, 1.0]),
                 step(&swapped, 70, &rows, &[], &[]),
                 step(&own[..1], 3, &rows[..5], &[], &[]),
                 step(&own[..1], 70, &rows, &[], &[]),
@@ -340,6 +408,7 @@ fn crowds_are_steps() {
             assert!(matches!(
                 errors.as_slice(),
                 [
+                    Error::Configuration { .. },
                     Error::CrowdOrder { .. },
                     Error::TickOrder { found: 3, .. },
                     Error::Width { expected: 5, found: 10, .. },
@@ -357,7 +426,7 @@ fn crowds_are_steps() {
 #[test]
 fn densities_and_refusals() {
     let config = config(power_law(), 8, 4, 2);
-    let Some(device) = on_standin(&config, &[]) else { return };
+    let Some(device) = on_standin(&config, 8, &[]) else { return };
     let mut engines = [Engine::new(&config, &Device::Cpu).unwrap(), device];
     let answers = engines.each_mut().map(|engine| {
         let mut steps: Vec<AgentStep> =

@@ -2,11 +2,13 @@
 // short-term ring, and answers its queries. Nothing of the state leaves the device.
 //
 // The host puts two texts in front: the numbers of one configuration, so that every loop has a length that the compiler
-// knows, and a prelude with KERNEL, FUNCTION, SHARED, CONSTANT, THREAD, TURN, barrier, sum_of_8 and reserve. What is
+// knows, and a prelude with KERNEL, FUNCTION, ROOM, CONSTANT, THREAD, TURN, barrier, sum_of_8 and reserve. What is
 // left is plain C, so that an ordinary program can run it too, with threads for threads.
 //
 // The rules are those of the host's modules: the ring and the statistics (plan), blocks, moments, recall. Arithmetic is
 // single; ages of blocks, which must agree between groups, are whole numbers.
+
+#define MOST_DISTANCE 3e38f
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -36,11 +38,6 @@ typedef unsigned long long u64;
 #define AGES_AT D
 #define PSI_AT (AGES_AT + CELLS + 1)
 #define TRANSPOSED_AT (PSI_AT + CELLS * N)
-
-// Two maxima are two peaks when the valley between them is below this share of each; moments of at least this share of
-// a peak's similarity are of the peak.
-#define VALLEY 0.5f
-#define NEAR 0.5f
 
 typedef struct {
     u32 slot;
@@ -185,7 +182,7 @@ FUNCTION u32 ring_row(const Turn *turn, u32 age) { return (turn->head + turn->he
 // Puts an observation into the ring and the statistics.
 FUNCTION void observe(const Turn *turn, float *state, const float *row) {
     float *place = state + RING_AT + (turn->head + turn->held) % RING * ROW;
-    float share = 1 / (float)(turn->seen + 1 < 65536 ? turn->seen + 1 : 65536);
+    float share = 1 / (float)(turn->seen < STATISTICS_MEMORY ? turn->seen + 1 : STATISTICS_MEMORY);
     for (u32 channel = THREAD; channel < ROW; channel += THREADS) {
         float value = row[channel];
         place[channel] = value;
@@ -246,10 +243,10 @@ FUNCTION float age_at(const float *constants, u32 end, float written) {
     (void)constants;
     float t = (float)(CELLS - end) / CELLS;
     float chunks = fmaxf(floorf(written / L), 1);
-    float back = t > 0 ? fminf(floorf(logf(t) / logf(TAU)), chunks - 1) : chunks - 1;
-    float newest = powf(TAU, back);
-    float oldest = back == chunks - 1 ? 0 : newest * TAU;
-    return L * (back + (newest - t) / (newest - oldest));
+    float back = t > 0 ? fminf(floorf(logf(t) / LN_TAU), chunks - 1) : chunks - 1;
+    float newest = expf(back * LN_TAU);
+    float width = back == chunks - 1 ? newest : newest * ONE_LESS_TAU;
+    return L * (back + (newest - t) / width);
 #endif
 }
 
@@ -646,15 +643,17 @@ FUNCTION float find_density(Room *room) {
 #else
         reading->mass[cell] = reading->length[cell];
 #endif
-        if (!(reading->mass[cell] > 0))
-            reading->distance[cell] = INFINITY;
-        nearest = fminf(nearest, reading->distance[cell]);
+        // Beyond what single arithmetic holds all are as far: their differences stay numbers.
+        reading->distance[cell] = fminf(reading->distance[cell], MOST_DISTANCE);
+        // A cell without length says nothing of what is nearest.
+        if (reading->mass[cell] > 0)
+            nearest = fminf(nearest, reading->distance[cell]);
     }
     nearest = least_of_all(room, nearest);
     float total = 0;
     for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
         // As on the host, what is next to nothing is nothing: no peaks among roundings.
-        float exponent = -SHARPNESS * (reading->distance[cell] - nearest);
+        float exponent = -SHARPNESS * fmaxf(reading->distance[cell] - nearest, 0);
         reading->similarity[cell] = exponent < -87 ? 0 : expf(exponent);
         reading->mass[cell] *= reading->similarity[cell];
         total += reading->mass[cell];
@@ -861,10 +860,13 @@ FUNCTION void answer(Room *room, const Turn *turn, const float *constants, const
     barrier();
 }
 
+// Bytes of the memory that a block's threads share.
+KERNEL measure_room(u32 *bytes) { *bytes = (u32)sizeof(Room); }
+
 KERNEL tick(const Turn *turns, const float *observations, const u32 *writes, const u32 *query_starts,
             const u32 *channels, const float *targets, const float *constants, const float *maps, float *states,
             u32 *all_places, float *answers, u32 *found, u32 *counter, float *peaks) {
-    SHARED Room room;
+    ROOM(room);
     Turn turn = turns[TURN];
     float *state = states + (u64)turn.slot * STATE;
     u32 *places = all_places + (u64)turn.slot * PLACES;
@@ -877,13 +879,13 @@ KERNEL tick(const Turn *turns, const float *observations, const u32 *writes, con
 #else
             u32 map = turn.written > 0;
 #endif
-            write_chunk(&room, &turn, state, maps + (u64)map * (N + L) * N);
+            write_chunk(room, &turn, state, maps + (u64)map * (N + L) * N);
             turn.head = (turn.head + L) % RING;
             turn.held -= L;
             turn.written = turn.written < 0xffffffffu - L ? turn.written + L : turn.written;
 #else
             for (u32 row = 0; row < L; row++) {
-                push(&room, &turn, constants, state, places);
+                push(room, &turn, constants, state, places);
                 turn.head = (turn.head + 1) % RING;
                 turn.held--;
                 turn.written = turn.written < 0xffffffffu ? turn.written + 1 : turn.written;
@@ -906,7 +908,7 @@ KERNEL tick(const Turn *turns, const float *observations, const u32 *writes, con
     for (u32 number = 0; number < queries; number++) {
         u32 query = turn.first_query + number;
         u32 first = query_starts[query], constraints = query_starts[query + 1] - first;
-        answer(&room, &turn, constants, state, places, constraints, channels + first, targets + first,
+        answer(room, &turn, constants, state, places, constraints, channels + first, targets + first,
                answers + (u64)query * (3 + D), found + (u64)query * 2, counter, peaks);
     }
 }

@@ -4,6 +4,7 @@
 use super::config::ModelConfig;
 use super::linear::Linear;
 use super::normalisation::LayerNorm;
+use super::product::{product, product_with_transposed};
 use super::reading::{Cells, Reader, add_to_histograms};
 use super::schedule::{Clock, Event, Stretch};
 use super::state::LayerState;
@@ -191,7 +192,7 @@ impl LongTermAttention {
         let head_width = width / self.heads;
         let queries = (queries / (head_width as f64).sqrt())?.reshape((batch * ticks, self.heads, head_width))?;
         let keys = self.key.weight.reshape((self.heads, head_width, width))?;
-        let folded = queries.transpose(0, 1)?.contiguous()?.matmul(&keys)?;
+        let folded = product(&queries.transpose(0, 1)?.contiguous()?, &keys)?;
         folded.transpose(0, 1)?.reshape((batch, ticks, self.heads, width))
     }
 
@@ -220,8 +221,8 @@ impl LongTermAttention {
     /// W_V of each head on its own moment: \[rows, h, d\] → \[rows, d\].
     fn values(&self, moments: &Tensor) -> candle_core::Result<Tensor> {
         let (rows, heads, width) = moments.dims3()?;
-        let matrix = self.value.weight.reshape((heads, width / heads, width))?.transpose(1, 2)?.contiguous()?;
-        let values = moments.transpose(0, 1)?.contiguous()?.matmul(&matrix)?;
+        let matrix = self.value.weight.reshape((heads, width / heads, width))?;
+        let values = product_with_transposed(&moments.transpose(0, 1)?, &matrix)?;
         values.transpose(0, 1)?.reshape((rows, width))
     }
 }

@@ -1,5 +1,6 @@
 //! A trained matrix.
 
+use super::product::product_with_transposed;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -29,7 +30,7 @@ impl Linear {
         let mut shape = x.dims().to_vec();
         let inputs = shape.pop().unwrap_or(1);
         shape.push(self.weight.dim(0)?);
-        let y = x.reshape(((), inputs))?.matmul(&self.weight.t()?)?;
+        let y = product_with_transposed(&x.reshape(((), inputs))?, &self.weight)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,

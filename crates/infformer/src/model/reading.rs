@@ -6,6 +6,7 @@
 use super::config::{LongTermConfig, ReadingDensity, Regulariser};
 use super::contiguous::contiguous;
 use super::knots::Knots;
+use super::product::{product, product_with_transposed};
 use super::writing::CellTable;
 use crate::basis::{Basis, BasisKind};
 use crate::error::Result;
@@ -135,7 +136,7 @@ impl Reader {
     /// `queries` \[batch, queries, d\], already folded with the key matrix and scaled; `coefficients` Bᵀ
     /// \[batch, d, N\].
     pub(crate) fn read(&self, queries: &Tensor, coefficients: &Tensor, cells: &Cells) -> candle_core::Result<Reading> {
-        let scores = queries.matmul(&coefficients.contiguous()?)?;
+        let scores = product(queries, &coefficients.contiguous()?)?;
         let (expectation, looked) = match &self.density {
             Density::Gibbs => {
                 let mass = self.gibbs(&scores, cells)?;
@@ -165,7 +166,7 @@ impl Reader {
             (Some(regulariser), Looked::Normal(mean, variance)) => Some(divergence(regulariser, mean, variance)?),
             _ => None,
         };
-        let moment = expectation.matmul(&coefficients.transpose(1, 2)?.contiguous()?)?;
+        let moment = product_with_transposed(&expectation, coefficients)?;
         Ok(Reading { moment, looked, divergence })
     }
 
@@ -203,7 +204,7 @@ impl Reader {
 /// x \[batch, queries, a\]·W \[a, b\] as one product.
 fn multiply_shared(x: &Tensor, matrix: &Tensor) -> candle_core::Result<Tensor> {
     let (batch, queries, inputs) = x.dims3()?;
-    x.reshape((batch * queries, inputs))?.matmul(matrix)?.reshape((batch, queries, ()))
+    product(&x.reshape((batch * queries, inputs))?, matrix)?.reshape((batch, queries, ()))
 }
 
 /// ln(1 + eˣ), without overflow.

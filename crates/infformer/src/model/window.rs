@@ -1,6 +1,7 @@
 //! Attention over the short-term memory: the last ticks exactly, with a learned bias by age.
 
 use super::linear::Linear;
+use super::product::{product, product_with_transposed};
 use super::schedule::Clock;
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -48,10 +49,10 @@ impl ShortTermAttention {
         let head_width = width / heads;
         let split = |x: &Tensor| x.reshape((batch, (), heads, head_width))?.transpose(1, 2)?.contiguous();
         let (queries, keys, values) = (split(&(queries / (head_width as f64).sqrt())?)?, split(keys)?, split(values)?);
-        let scores = queries.matmul(&keys.transpose(2, 3)?.contiguous()?)?;
+        let scores = product_with_transposed(&queries, &keys)?;
         let scores = scores.broadcast_add(&self.bias(ticks, ages)?)?.broadcast_add(&self.mask(ticks, ages, clocks)?)?;
         let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-        weights.matmul(&values)?.transpose(1, 2)?.reshape((batch, ticks, width))
+        product(&weights, &values)?.transpose(1, 2)?.reshape((batch, ticks, width))
     }
 
     /// The bias of each query and key \[1, h, n, S + L − 1 + n\], by the age of the key.

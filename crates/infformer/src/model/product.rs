@@ -1,0 +1,165 @@
+//! Products of matrices that cost a streaming agent no more than their arithmetic.
+//!
+//! At every product candle asks the system how many threads there may be, which takes longer than the small product
+//! itself. Small ones are therefore done here, on the caller's own thread; large ones, those of training, are worth
+//! candle's threads.
+
+use super::contiguous::contiguous;
+use crate::kernels::{WeightedRow, add_rows, dots};
+use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
+
+/// Products with more rows than this, those of all members of a batch together, are candle's.
+pub(crate) const MOST_ROWS: usize = 512;
+
+/// left \[.., m, k\]·right \[.., k, n\], of equal leading dimensions.
+pub(super) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if is_small(left)? { left.contiguous()?.apply_op2(&right.contiguous()?, Product) } else { left.matmul(right) }
+}
+
+/// left \[.., m, k\]·rightᵀ, of right \[.., n, k\] and equal leading dimensions.
+pub(super) fn product_with_transposed(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if is_small(left)? {
+        return left.contiguous()?.apply_op2(&right.contiguous()?, ProductWithTransposed);
+    }
+    let transposed = right.transpose(D::Minus2, D::Minus1)?;
+    if right.rank() == 2 { left.matmul(&transposed) } else { left.matmul(&transposed.contiguous()?) }
+}
+
+fn is_small(left: &Tensor) -> Result<bool> {
+    let rows = left.elem_count() / left.dim(D::Minus1)?.max(1);
+    Ok(left.device().is_cpu() && left.dtype() == DType::F32 && rows <= MOST_ROWS && left.elem_count() > 0)
+}
+
+/// The last two dimensions, and the shape with the last one replaced.
+fn dimensions(layout: &Layout, columns: usize) -> Result<(usize, usize, Shape)> {
+    let mut shape = layout.dims().to_vec();
+    match shape.as_mut_slice() {
+        [.., rows, last] => {
+            let found = (*rows, *last);
+            *last = columns;
+            Ok((found.0, found.1, shape.into()))
+        }
+        _ => candle_core::bail!("a matrix expected, {layout:?} found"),
+    }
+}
+
+struct Product;
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "small-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        left: &CpuStorage,
+        left_layout: &Layout,
+        right: &CpuStorage,
+        right_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let columns = right_layout.shape().dim(D::Minus1)?;
+        let (rows, length, shape) = dimensions(left_layout, columns)?;
+        let (left, right) = (contiguous::<f32>(left, left_layout)?, contiguous::<f32>(right, right_layout)?);
+        let mut outputs = vec![0.0; shape.elem_count()];
+        let mut weighted = Vec::with_capacity(length);
+        let members = outputs.chunks_exact_mut(rows * columns).zip(left.chunks_exact(rows * length));
+        for ((outputs, left), right) in members.zip(right.chunks_exact(length * columns)) {
+            for (output, left) in outputs.chunks_exact_mut(columns).zip(left.chunks_exact(length)) {
+                weighted.clear();
+                let starts = (0..).step_by(columns);
+                weighted.extend(starts.zip(left).map(|(start, weight)| WeightedRow { start, weight: *weight }));
+                add_rows(right, &weighted, output);
+            }
+        }
+        Ok((CpuStorage::F32(outputs), shape))
+    }
+
+    fn bwd(
+        &self,
+        left: &Tensor,
+        right: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let to_left = product_with_transposed(gradient, right)?;
+        let to_right = product(&left.transpose(D::Minus2, D::Minus1)?.contiguous()?, gradient)?;
+        Ok((Some(to_left), Some(to_right)))
+    }
+}
+
+struct ProductWithTransposed;
+
+impl CustomOp2 for ProductWithTransposed {
+    fn name(&self) -> &'static str {
+        "small-product-with-transposed"
+    }
+
+    fn cpu_fwd(
+        &self,
+        left: &CpuStorage,
+        left_layout: &Layout,
+        right: &CpuStorage,
+        right_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let columns = right_layout.shape().dim(D::Minus2)?;
+        let (rows, length, shape) = dimensions(left_layout, columns)?;
+        let (left, right) = (contiguous::<f32>(left, left_layout)?, contiguous::<f32>(right, right_layout)?);
+        let mut outputs = vec![0.0; shape.elem_count()];
+        let members = outputs.chunks_exact_mut(rows * columns).zip(left.chunks_exact(rows * length));
+        for ((outputs, left), right) in members.zip(right.chunks_exact(columns * length)) {
+            dots(left, right, length, outputs);
+        }
+        Ok((CpuStorage::F32(outputs), shape))
+    }
+
+    fn bwd(
+        &self,
+        left: &Tensor,
+        right: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let to_left = product(gradient, right)?;
+        let to_right = product(&gradient.transpose(D::Minus2, D::Minus1)?.contiguous()?, left)?;
+        Ok((Some(to_left), Some(to_right)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// Values and gradients against candle's own, for matrices and for stacks of them.
+    #[test]
+    fn products_are_candles() {
+        for (leading, m, k, n) in [(vec![], 1, 64, 64), (vec![], 7, 5, 33), (vec![3, 2], 1, 8, 17), (vec![4], 6, 70, 3)]
+        {
+            let shape = |rows, columns| [leading.clone(), vec![rows, columns]].concat();
+            let left = Var::randn(0_f32, 1.0, shape(m, k), &Device::Cpu).unwrap();
+            let right = Var::randn(0_f32, 1.0, shape(k, n), &Device::Cpu).unwrap();
+            let flipped = Var::from_tensor(&right.t().unwrap().contiguous().unwrap()).unwrap();
+            let expected = left.matmul(&right).unwrap();
+            let found = product(&left, &right).unwrap();
+            let turned = product_with_transposed(&left, &flipped).unwrap();
+            // Sums of k products of unit variance, in another order.
+            let close = |a: &Tensor, b: &Tensor| {
+                assert_eq!(a.dims(), b.dims());
+                let off = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                assert!(off < k.max(n).max(m) as f32 * 16.0 * f32::EPSILON, "{off}");
+            };
+            close(&found, &expected);
+            close(&turned, &expected);
+            let wanted = expected.sqr().unwrap().backward().unwrap();
+            let own = found.sqr().unwrap().backward().unwrap();
+            let turned = turned.sqr().unwrap().backward().unwrap();
+            let scale = 2.0 * k as f64;
+            let close = |a: &Tensor, b: &Tensor| close(&(a / scale).unwrap(), &(b / scale).unwrap());
+            close(own.get(&left).unwrap(), wanted.get(&left).unwrap());
+            close(own.get(&right).unwrap(), wanted.get(&right).unwrap());
+            close(turned.get(&left).unwrap(), wanted.get(&left).unwrap());
+            close(&turned.get(&flipped).unwrap().t().unwrap().contiguous().unwrap(), wanted.get(&right).unwrap());
+        }
+    }
+}
