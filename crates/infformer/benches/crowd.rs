@@ -10,7 +10,7 @@ mod scenes;
 use clap::{Parser, ValueEnum};
 use infformer::candle_core::{DType, Tensor};
 use infformer::{AgentId, CrowdAnswers, CrowdStep, Device, Engine, MemoryConfig};
-use scenes::{CAPACITY, CHUNK, Policy, SHORT_TERM, Seen, config};
+use scenes::{ASKED, CAPACITY, CHUNK, Policy, SHORT_TERM, Seen, config, target};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let bandwidth = bandwidth(&device);
     println!("memory bandwidth, a copy, read and written: {:.0} GB/s", bandwidth * 1e-9);
     println!("{CAPACITY} functions or blocks, {WIDTH} channels; every agent sees and asks at every tick");
-    println!("policy     agents      kernel ms   of bandwidth   whole tick ms   agents in a frame");
+    println!("policy     agents      kernel ms   of bandwidth   whole tick ms   frames of 60 Hz");
     for policy in [Policy::Linear, Policy::Adaptive] {
         for &agents in &sizes {
             let config = config(policy, CAPACITY, WIDTH);
@@ -84,11 +84,11 @@ fn main() -> ExitCode {
             let share = bytes_a_tick(policy) * agents as f64 / work / bandwidth;
             let kernel = kernel.map_or("-".into(), |kernel| format!("{:.3}", kernel * 1e3));
             println!(
-                "{:10} {agents:<11} {kernel:<11} {:<14} {:<15.3} {:.0}",
+                "{:10} {agents:<11} {kernel:<11} {:<14} {:<15.3} {:.2}",
                 format!("{policy:?}"),
                 format!("{:.0} %", share * 100.0),
                 whole * 1e3,
-                agents as f64 * FRAME / whole
+                whole / FRAME
             );
         }
     }
@@ -127,7 +127,8 @@ fn bandwidth(device: &Device) -> f64 {
 struct Herd {
     engine: Engine,
     agents: Vec<AgentId>,
-    seen: Vec<Vec<f32>>,
+    seen: Seen,
+    observations: Vec<f32>,
     targets: Vec<f32>,
     answers: CrowdAnswers,
     tick: u64,
@@ -137,11 +138,9 @@ impl Herd {
     fn new(config: &MemoryConfig, device: &Device, count: usize) -> Self {
         let mut engine = Engine::new(config, device).unwrap();
         let agents: Vec<AgentId> = (0..count).map(|_| engine.spawn().unwrap()).collect();
-        let rounds = Seen::new(count, WIDTH, 8);
-        let seen =
-            (0..8).map(|round| (0..count).flat_map(|agent| rounds.get(round, agent)).copied().collect()).collect();
-        let targets = (0..count).map(|agent| (agent % 7) as f32 / 3.0 - 1.0).collect();
-        Self { engine, agents, seen, targets, answers: CrowdAnswers::default(), tick: 0 }
+        let targets = (0..count).map(|agent| target(agent as u64)).collect();
+        let (seen, observations) = (Seen::new(count, WIDTH), vec![]);
+        Self { engine, agents, seen, observations, targets, answers: CrowdAnswers::default(), tick: 0 }
     }
 
     /// One tick. Agents begin over L ticks, so that their chunks fill at different ones, as in a game.
@@ -152,11 +151,14 @@ impl Herd {
             self.agents.len()
         };
         let there = there.max(1);
+        self.seen.step();
+        self.observations.clear();
+        (0..there).for_each(|agent| self.observations.extend_from_slice(self.seen.get(agent)));
         let step = CrowdStep {
             agents: &self.agents[..there],
             tick: self.tick,
-            observations: &self.seen[self.tick as usize % self.seen.len()][..there * WIDTH],
-            channels: &[3],
+            observations: &self.observations,
+            channels: &[ASKED],
             targets: &self.targets[..there],
         };
         let begun = Instant::now();

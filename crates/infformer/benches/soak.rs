@@ -210,8 +210,8 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
         let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
         format!("{:.2} / {:.2} / {:.2} / {:.2}", at(0.5), at(0.99), at(0.999), histogram.max() as f64 / 1e3)
     };
-    println!("caller's frame, ms at 50 / 99 / 99.9 % / most    {}", in_milliseconds(&frames));
-    println!("answer after its flush, ms                       {}", in_milliseconds(&latencies));
+    println!("caller's frame, ms at 50 / 99 / 99.9 % / most     {}", in_milliseconds(&frames));
+    println!("answer after the frame that took its question, ms {}", in_milliseconds(&latencies));
     println!("latest answer: {peak_late} ticks late; failures injected and survived: {failures}");
     Ok(report_account(&account, &diagnostics) & report_memory(&memory, arguments.minutes))
 }

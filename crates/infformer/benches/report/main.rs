@@ -13,15 +13,15 @@ mod window;
 use clap::Parser;
 use floor::{Machine, Work};
 use infformer::model::{Head, HeadKind, Input, ModelConfig};
-use infformer::{AgentStep, Channel, Device, MemoryConfig, ModelEngine, RuntimeMode, Scale, StatePrecision};
+use infformer::{AgentStep, Channel, Device, MemoryConfig, ModelEngine, Scale, StatePrecision};
 use scenes::{CAPACITY, CHUNK, Crowd, Game, Policy, config};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use timing::{best, percentiles};
+use timing::{middle, middle_of, percentiles};
 
 /// Measures writing, reading and whole ticks against the machine's own peaks and against peers.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ struct Row {
     /// Of all agents together.
     microseconds: f64,
     floor_microseconds: Option<f64>,
+    #[serde(skip)]
+    work: Option<Work>,
 }
 
 /// What a peer's script prints.
@@ -98,7 +100,7 @@ struct GameRow {
 #[derive(Debug, Serialize)]
 struct HalfError {
     policy: &'static str,
-    /// Squared error of the signal against the same memory in f32, over its variance.
+    /// Squared error of the signal against the same memory in f32, over its variance, channel by channel.
     relative_squared_error: f64,
     bytes_single: usize,
     bytes_half: usize,
@@ -109,6 +111,8 @@ struct Report {
     gflops: f64,
     copy_gigabytes: Vec<(f64, f64)>,
     rows: Vec<Row>,
+    /// Peaks an answer of the readings above, on average.
+    peaks: Vec<f64>,
     threads: Vec<Threads>,
     games: Vec<GameRow>,
     half: Vec<HalfError>,
@@ -116,29 +120,30 @@ struct Report {
     growth: Vec<Growth>,
 }
 
+/// Set for the second start of this program, on one thread.
+const ONE_THREAD: &str = "INFFORMER_REPORT_ON_ONE_THREAD";
+
 const POLICIES: [(Policy, &str); 2] = [(Policy::Linear, "PowerLaw"), (Policy::Adaptive, "Adaptive")];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // candle asks for this variable at every product, opens /proc/cpuinfo where it is not set, and uses every core.
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+    // Everything is measured on one thread unless it says otherwise, candle's products too.
+    if std::env::var_os(ONE_THREAD).is_none() {
         let mut again = Command::new(std::env::current_exe()?);
-        let status = again.args(std::env::args_os().skip(1)).env("RAYON_NUM_THREADS", "1").status()?;
-        std::process::exit(status.code().unwrap_or(1));
+        again.args(std::env::args_os().skip(1)).env("RAYON_NUM_THREADS", "1").env(ONE_THREAD, "yes");
+        std::process::exit(again.status()?.code().unwrap_or(1));
     }
     let arguments = Arguments::parse();
     let mut machine = Machine::measure();
     let mut report = Report::default();
-    println!(
-        "{:<34} {:>4} {:>7} {:>12} {:>10} {:>10} {:>8}",
-        "one thread", "d", "agents", "µs", "µs/agent", "floor", "×floor"
-    );
     for &agents in &arguments.agents {
+        eprintln!("measuring {agents} agents on one thread");
         machine.measure_again();
-        memories(agents, &machine, &mut report);
-        model(agents, &machine, &mut report)?;
+        memories(agents, &mut report);
+        model(agents, &mut report)?;
         window(agents, &mut report)?;
     }
     machine.measure_again();
+    print(&machine, &mut report);
     (report.gflops, report.copy_gigabytes) = (machine.operations / 1e9, machine.copies_in_gigabytes());
     println!("\nGEMM peak {:.1} GFLOP/s; copies (bytes: GB/s) {:.1?}", report.gflops, report.copy_gigabytes);
     peers(&arguments, &mut report);
@@ -155,28 +160,39 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn add(report: &mut Report, what: &str, width: usize, agents: usize, seconds: f64, floor: Option<f64>) {
-    let microseconds = seconds * 1e6;
-    let (floor, ratio) = match floor {
-        Some(floor) => (format!("{:.2}", floor * 1e6 / agents as f64), format!("{:.2}", seconds / floor)),
-        None => Default::default(),
-    };
-    let each = microseconds / agents as f64;
-    println!("{what:<34} {width:>4} {agents:>7} {microseconds:>12.2} {each:>10.3} {floor:>10} {ratio:>8}");
-    let floor_microseconds = floor.parse::<f64>().ok().map(|floor| floor * agents as f64);
-    report.rows.push(Row { what: what.into(), width, agents, microseconds, floor_microseconds });
+fn add(report: &mut Report, what: &str, width: usize, agents: usize, seconds: f64, work: Option<Work>) {
+    let row = Row { what: what.into(), width, agents, microseconds: seconds * 1e6, floor_microseconds: None, work };
+    report.rows.push(row);
+}
+
+/// The table, once the machine's peaks are known: all floors are of the same peaks.
+fn print(machine: &Machine, report: &mut Report) {
+    println!(
+        "{:<34} {:>4} {:>7} {:>12} {:>10} {:>10} {:>8}",
+        "one thread, middle of many rounds", "d", "agents", "µs", "µs/agent", "floor", "×floor"
+    );
+    for row in &mut report.rows {
+        row.floor_microseconds = row.work.map(|work| machine.floor(work, row.agents) * 1e6);
+        let Row { what, width, agents, microseconds, floor_microseconds, .. } = row;
+        let each = *microseconds / *agents as f64;
+        let floor = floor_microseconds.map(|floor| format!("{:.3}", floor / *agents as f64)).unwrap_or_default();
+        let ratio = floor_microseconds.map(|floor| format!("{:.2}", *microseconds / floor)).unwrap_or_default();
+        println!("{what:<34} {width:>4} {agents:>7} {microseconds:>12.2} {each:>10.3} {floor:>10} {ratio:>8}");
+    }
+    println!("peaks an answer, {} agents and more: {:.1?}", report.rows[0].agents, report.peaks);
 }
 
 /// Writing, reading and whole ticks of the memories that are not trained.
-fn memories(agents: usize, machine: &Machine, report: &mut Report) {
+fn memories(agents: usize, report: &mut Report) {
     let (n, l) = (CAPACITY as f64, CHUNK as f64);
     for width in [64, 32] {
         let d = width as f64;
         let mut crowd = Crowd::new(&config(Policy::Linear, CAPACITY, width), agents, 2_000);
         crowd.ask(0);
-        let write = best(&mut crowd, |crowd| crowd.observe(CHUNK, |_| true), Crowd::run);
-        let read = best(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
-        let both = best(
+        let write = middle(&mut crowd, |crowd| crowd.observe(CHUNK, |_| true), Crowd::run);
+        let read = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
+        report.peaks.push(crowd.peaks());
+        let both = middle(
             &mut crowd,
             |crowd| {
                 crowd.ask(1);
@@ -185,35 +201,35 @@ fn memories(agents: usize, machine: &Machine, report: &mut Report) {
             Crowd::run,
         );
         let tick = steady(&mut crowd);
-        let floor = |work: Work| Some(machine.floor(work, agents));
         let (write_work, read_work) = (floor::write(n, l, d), floor::read(n, d));
-        add(report, "PowerLaw: write of 16", width, agents, write, floor(write_work));
-        add(report, "PowerLaw: read, one query", width, agents, read, floor(read_work));
-        add(report, "PowerLaw: write and read", width, agents, both, floor(write_work + read_work));
-        add(report, "PowerLaw: engine tick", width, agents, tick, floor(write_work * (1.0 / l) + read_work));
+        add(report, "PowerLaw: write of 16", width, agents, write, Some(write_work));
+        add(report, "PowerLaw: read, one query", width, agents, read, Some(read_work));
+        add(report, "PowerLaw: write and read", width, agents, both, Some(write_work.then(read_work)));
+        add(report, "PowerLaw: engine tick", width, agents, tick, Some((write_work * (1.0 / l)).then(read_work)));
         drop(crowd);
 
         // Pushing is compared on one group of channels; what is read and asked has two.
         let mut crowd = Crowd::new(&scenes::one_group(CAPACITY, width), agents, 160);
-        let push = best(&mut crowd, |crowd| crowd.observe(1, |_| true), Crowd::run);
-        let sixteen = best(&mut crowd, |crowd| crowd.observe(16, |_| true), Crowd::run) / 16.0;
+        let push = middle(&mut crowd, |crowd| crowd.observe(1, |_| true), Crowd::run);
+        let sixteen = middle(&mut crowd, |crowd| crowd.observe(16, |_| true), Crowd::run) / 16.0;
         let mut crowd = Crowd::new(&config(Policy::Adaptive, CAPACITY, width), agents, 2_000);
         crowd.ask(0);
-        let read = best(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
+        let read = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
+        report.peaks.push(crowd.peaks());
         let tick = steady(&mut crowd);
         let (push_work, read_work) = (floor::push(n, d), floor::read_blocks(n, d));
-        add(report, "Adaptive: push, one a step", width, agents, push, floor(push_work));
-        add(report, "Adaptive: push, sixteen a step", width, agents, sixteen, floor(push_work));
+        add(report, "Adaptive: push, one a step", width, agents, push, Some(push_work));
+        add(report, "Adaptive: push, sixteen a step", width, agents, sixteen, Some(push_work));
         if agents == 1 {
             add(report, "Adaptive: push, plain scalar", width, 1, plain_push(width), None);
         }
-        add(report, "Adaptive: read, one query", width, agents, read, floor(read_work));
-        add(report, "Adaptive: engine tick", width, agents, tick, floor(push_work + read_work));
+        add(report, "Adaptive: read, one query", width, agents, read, Some(read_work));
+        add(report, "Adaptive: engine tick", width, agents, tick, Some(push_work.then(read_work)));
     }
 }
 
 /// Seconds of a tick in which everybody sees once and asks once: the mean over whole chunks, so that every agent's
-/// writes are in it. The best of some such means.
+/// writes are in it. The middle of some such means.
 fn steady(crowd: &mut Crowd) -> f64 {
     let tick = |crowd: &mut Crowd| {
         crowd.ask(1);
@@ -222,24 +238,25 @@ fn steady(crowd: &mut Crowd) -> f64 {
         crowd.run();
         begun.elapsed().as_secs_f64()
     };
-    let (begun, mut best) = (Instant::now(), f64::INFINITY);
-    while begun.elapsed().as_secs_f64() < 1.0 || best.is_infinite() {
-        best = best.min((0..CHUNK).map(|_| tick(crowd)).sum::<f64>() / CHUNK as f64);
+    let (begun, mut means) = (Instant::now(), vec![]);
+    while means.is_empty() || begun.elapsed().as_secs_f64() < 1.0 {
+        means.push((0..CHUNK).map(|_| tick(crowd)).sum::<f64>() / CHUNK as f64);
     }
-    best
+    middle_of(means)
 }
 
 /// The merging rule in plain scalar code, seconds an observation.
 fn plain_push(width: usize) -> f64 {
-    let seen = scenes::Seen::new(1, width, 64);
+    let mut walk = scenes::Walk::new(0, width);
+    let rows: Vec<Vec<f32>> = (0..8_192).map(|_| walk.step().to_vec()).collect();
     let mut blocks = scenes::plain::Blocks::new(CAPACITY, width);
-    (0..160).for_each(|tick| blocks.push(seen.get(tick, 0)));
+    rows[..160].iter().for_each(|row| blocks.push(row));
     let mut subject = (blocks, 160);
-    let sixteen = best(
+    let sixteen = middle(
         &mut subject,
         |_| {},
         |(blocks, tick)| {
-            (0..16).for_each(|i| blocks.push(seen.get(*tick + i, 0)));
+            (0..16).for_each(|i| blocks.push(&rows[(*tick + i) % rows.len()]));
             *tick += 16;
         },
     );
@@ -247,7 +264,7 @@ fn plain_push(width: usize) -> f64 {
 }
 
 /// A one-layer model of d = 64 under the engine.
-fn model(agents: usize, machine: &Machine, report: &mut Report) -> Result<(), Box<dyn Error>> {
+fn model(agents: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
     const WIDTH: usize = 64;
     let channels: Vec<Channel> = (0..8).map(|c| Channel::new(&format!("c{c}"), "", Scale::Given(1.0))).collect();
     let inputs = vec![Input::Continuous { name: "seen".into(), channels }];
@@ -260,30 +277,41 @@ fn model(agents: usize, machine: &Machine, report: &mut Report) -> Result<(), Bo
     // Every weight once, scores and values over the window, scores and the readout over the long-term memory.
     let operations = 2.0 * parameters as f64 + 4.0 * window * d + 4.0 * n * d;
     let state = 4.0 * d * (n + 3.0 * window);
-    let work = Work { operations, bytes: state, state } + floor::write(n, l, d) * (1.0 / l);
+    let work = Work { operations, bytes: state, state }.then(floor::write(n, l, d) * (1.0 / l));
     let mut engine = ModelEngine::new(model.into());
     let mut steps: Vec<AgentStep> = vec![];
     for _ in 0..agents {
         let agent = engine.spawn()?;
         steps.push(AgentStep::new(agent, engine.layout().clone(), 2));
     }
-    let mut tick = 0;
-    let mut subject = (engine, steps);
-    let seconds = best(
-        &mut subject,
-        |(_, steps)| {
+    let mut walk = scenes::Walk::new(0, 8);
+    let mut tick = 0_u64;
+    let mut live = |ticks: u64| {
+        let mut spent = 0.0;
+        for _ in 0..ticks {
+            // Agents begin at different ticks of a chunk, so that each tick has its share of writes.
+            let there = steps.len() * (tick as usize + 1) / CHUNK;
+            let there = there.clamp(1, steps.len());
+            walk.step();
+            steps[..there].iter_mut().for_each(|step| step.observations.push(tick, walk.values()).unwrap());
+            let begun = Instant::now();
+            engine.step(&mut steps[..there]).unwrap();
+            spent += begun.elapsed().as_secs_f64();
             tick += 1;
-            steps.iter_mut().for_each(|step| step.observations.push(tick, &[0.5; 8]).unwrap());
-        },
-        |(engine, steps)| engine.step(steps).unwrap(),
-    );
-    add(report, "model, 1 layer: engine tick", WIDTH, agents, seconds, Some(machine.floor(work, agents)));
+        }
+        spent / ticks as f64
+    };
+    // The window is full and something was written.
+    live((window + 2.0 * l) as u64);
+    let rounds = if agents > 1_000 { 1 } else { 5 };
+    let seconds = middle_of((0..rounds).map(|_| live(l as u64)).collect());
+    add(report, "model, 1 layer: engine tick", WIDTH, agents, seconds, Some(work));
     Ok(())
 }
 
 fn window(agents: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut layer = window::Window::new(agents, CAPACITY, 64)?;
-    let seconds = best(&mut layer, |_| {}, |layer| _ = layer.tick().unwrap());
+    let seconds = middle(&mut layer, |_| {}, |layer| _ = layer.tick().unwrap());
     add(report, "peer: window of same bytes, candle", 64, agents, seconds, None);
     Ok(())
 }
@@ -291,12 +319,15 @@ fn window(agents: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
 fn peers(arguments: &Arguments, report: &mut Report) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/report/peers.py");
     println!("\npeers, one thread, d = 64");
-    let output = Command::new(&arguments.python).arg(script).output();
-    let Some(output) = output.ok().filter(|output| output.status.success()) else {
-        println!("skipped: {} with torch is not installed here", arguments.python);
-        return;
+    let output = match Command::new(&arguments.python).arg(script).output() {
+        Ok(output) => output,
+        Err(error) => return println!("skipped: {} does not run: {error}", arguments.python),
     };
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    eprint!("{said}");
+    if !output.status.success() {
+        println!("not all were measured: {}", said.lines().last().unwrap_or("the script failed"));
+    }
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(peer) = serde_json::from_str::<Peer>(line) else { continue };
         let each = peer.microseconds / peer.agents as f64;
@@ -313,12 +344,30 @@ fn threads(arguments: &Arguments, report: &mut Report) {
     println!("\ntwo threads, d = 32: times as fast as one");
     for (policy, what) in POLICIES {
         for &agents in arguments.agents.iter().filter(|agents| **agents >= 64) {
+            // Ticks begin on all threads at once and end with the slowest.
             let time = |threads: usize| {
-                let (config, start) = (config(policy, CAPACITY, 32), Barrier::new(threads));
+                let (config, arrived) = (config(policy, CAPACITY, 32), AtomicUsize::new(0));
+                let ticks = CHUNK * (2_000_000 / (agents * CHUNK)).clamp(4, 200);
+                // Threads that sleep take longer to wake than a small tick takes.
+                let meet = |meeting: usize| {
+                    arrived.fetch_add(1, Ordering::AcqRel);
+                    while arrived.load(Ordering::Acquire) < threads * meeting {
+                        std::hint::spin_loop();
+                    }
+                };
                 let run = || {
                     let mut crowd = Crowd::new(&config, agents / threads, 500);
-                    start.wait();
-                    steady(&mut crowd)
+                    let mut spent = vec![];
+                    for tick in 0..ticks {
+                        crowd.ask(1);
+                        crowd.observe(1, |_| true);
+                        meet(2 * tick + 1);
+                        let begun = Instant::now();
+                        crowd.run();
+                        meet(2 * tick + 2);
+                        spent.push(begun.elapsed().as_secs_f64());
+                    }
+                    spent.iter().sum::<f64>() / ticks as f64
                 };
                 std::thread::scope(|scope| {
                     let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
@@ -334,12 +383,14 @@ fn threads(arguments: &Arguments, report: &mut Report) {
 
 /// A whole game: what its own thread spends on memory, and when the last answer is there.
 fn games(arguments: &Arguments, report: &mut Report) {
-    println!("\ngame, two workers, d = 32, every agent sees and asks at every tick: ms, middle and 99 of 100");
+    println!(
+        "\ngame, two workers, d = 32, every agent sees and asks at every tick, the game sleeps meanwhile: ms, middle and 99 of 100"
+    );
     for (policy, what) in POLICIES {
         for &agents in &arguments.agents {
-            let mut game = Game::new(&config(policy, CAPACITY, 32), agents, 2, RuntimeMode::FreeRunning);
+            let mut game = Game::new(&config(policy, CAPACITY, 32), agents, 2);
             let (mut caller, mut whole): (Vec<Duration>, Vec<Duration>) = (vec![], vec![]);
-            for tick in 0..400 {
+            for tick in 0..800 {
                 game.look();
                 let begun = Instant::now();
                 game.submit();
@@ -352,7 +403,7 @@ fn games(arguments: &Arguments, report: &mut Report) {
                         spent += received.elapsed();
                     }
                 }
-                if tick >= 100 {
+                if tick >= 400 {
                     caller.push(spent);
                     whole.push(begun.elapsed());
                 }
@@ -376,18 +427,32 @@ fn half(report: &mut Report) {
             Crowd::new(&single, 4, 10_000),
             Crowd::new(&MemoryConfig { state: StatePrecision::Half, ..single }, 4, 10_000),
         ];
-        let mut signals = crowds.each_mut().map(|crowd| {
-            let ages = (0..100).map(|i| 1.09_f64.powi(i)).filter(|age| *age < 9_000.0);
-            let agent = crowd.steps[0].agent;
-            ages.flat_map(|age| crowd.engine.signal_at(agent, age).unwrap().unwrap_or_default()).collect::<Vec<f32>>()
-        });
-        let [exact, rounded] = &mut signals;
-        let mean = exact.iter().sum::<f32>() / exact.len() as f32;
-        let variance: f32 = exact.iter().map(|value| (value - mean).powi(2)).sum();
-        let error: f32 = exact.iter().zip(rounded).map(|(exact, rounded)| (*exact - *rounded).powi(2)).sum();
+        let ages: Vec<f64> = (0..100).map(|i| 1.09_f64.powi(i)).filter(|age| *age < 9_000.0).collect();
+        let mut errors = vec![];
+        for agent in 0..crowds[0].steps.len() {
+            let [exact, rounded] = crowds.each_mut().map(|crowd| {
+                let agent = crowd.steps[agent].agent;
+                let at = |age: &f64| crowd.engine.signal_at(agent, *age).unwrap().unwrap_or_default();
+                ages.iter().map(at).collect::<Vec<Vec<f32>>>()
+            });
+            // Each channel's error over its own variance.
+            for channel in 0..32 {
+                let values =
+                    |signal: &[Vec<f32>]| signal.iter().map(|row| f64::from(row[channel])).collect::<Vec<f64>>();
+                let (exact, rounded) = (values(&exact), values(&rounded));
+                let mean = exact.iter().sum::<f64>() / exact.len() as f64;
+                let variance: f64 = exact.iter().map(|value| (value - mean).powi(2)).sum();
+                let error: f64 = exact.iter().zip(rounded).map(|(exact, rounded)| (exact - rounded).powi(2)).sum();
+                errors.push(error / variance.max(1e-9));
+            }
+        }
+        let relative_squared_error = errors.iter().sum::<f64>() / errors.len() as f64;
+        let times = crowds.each_mut().map(|crowd| steady(crowd) * 1e6 / crowd.steps.len() as f64);
         let [bytes_single, bytes_half] = crowds.each_ref().map(|crowd| crowd.engine.bytes_per_agent());
-        let relative_squared_error = f64::from(error / variance);
-        println!("{what:<34} {relative_squared_error:.1e}, {bytes_single} bytes an agent become {bytes_half}");
+        println!(
+            "{what:<34} {relative_squared_error:.1e}, {bytes_single} bytes an agent become {bytes_half}, a tick of {:.2} µs {:.2}",
+            times[0], times[1]
+        );
         report.half.push(HalfError { policy: what, relative_squared_error, bytes_single, bytes_half });
     }
 }

@@ -1,23 +1,26 @@
-//! How long a thing takes: the best of many rounds, since what else the machine does only ever adds.
+//! How long a thing takes: the middle of many rounds.
 
 use std::time::{Duration, Instant};
 
 /// Seconds that rounds of one measurement may take together.
 const BUDGET: f64 = 0.6;
 
-/// Seconds of the quickest of many rounds. `prepare` is not timed, `work` is.
-pub fn best<T>(subject: &mut T, mut prepare: impl FnMut(&mut T), mut work: impl FnMut(&mut T)) -> f64 {
-    let (begun, mut best) = (Instant::now(), f64::INFINITY);
-    for round in 0.. {
+/// Seconds of the middle one of many rounds. `prepare` is not timed, `work` is.
+pub fn middle<T>(subject: &mut T, mut prepare: impl FnMut(&mut T), mut work: impl FnMut(&mut T)) -> f64 {
+    let (begun, mut rounds) = (Instant::now(), vec![]);
+    while rounds.len() < 5 || begun.elapsed().as_secs_f64() < BUDGET {
         prepare(subject);
         let started = Instant::now();
         work(subject);
-        best = best.min(started.elapsed().as_secs_f64());
-        if round >= 2 && begun.elapsed().as_secs_f64() > BUDGET {
-            break;
-        }
+        rounds.push(started.elapsed().as_secs_f64());
     }
-    best
+    middle_of(rounds)
+}
+
+/// The middle one of some numbers.
+pub fn middle_of(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The middle of some durations, and the one that 99 in 100 do not exceed, in milliseconds.

@@ -9,7 +9,7 @@ const HEADS: usize = 4;
 pub struct Window {
     projections: Tensor,
     output: Tensor,
-    /// \[agents, window, d\]
+    /// \[agents · heads, window, d/heads\]
     keys: Tensor,
     values: Tensor,
     at: usize,
@@ -21,7 +21,7 @@ impl Window {
     pub fn new(agents: usize, capacity: usize, width: usize) -> Result<Self> {
         let variables = VarMap::new();
         let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-        let zeros = || Tensor::zeros((agents, capacity / 2, width), DType::F32, &Device::Cpu);
+        let zeros = || Tensor::zeros((agents * HEADS, capacity / 2, width / HEADS), DType::F32, &Device::Cpu);
         Ok(Self {
             projections: weights.get_with_hints((width, 3 * width), "in", Init::Randn { mean: 0.0, stdev: 0.1 })?,
             output: weights.get_with_hints((width, width), "out", Init::Randn { mean: 0.0, stdev: 0.1 })?,
@@ -34,17 +34,16 @@ impl Window {
 
     /// One tick of all agents.
     pub fn tick(&mut self) -> Result<Tensor> {
-        let (agents, window, width) = self.keys.dims3()?;
+        let (rows, window, head_width) = self.keys.dims3()?;
+        let (agents, width) = (rows / HEADS, HEADS * head_width);
         let projected = self.seen.matmul(&self.projections)?;
-        let part = |number: usize| projected.narrow(1, number * width, width)?.contiguous();
-        self.keys.slice_set(&part(1)?.unsqueeze(1)?, 1, self.at)?;
-        self.values.slice_set(&part(2)?.unsqueeze(1)?, 1, self.at)?;
+        let part =
+            |number: usize| projected.narrow(1, number * width, width)?.contiguous()?.reshape((rows, 1, head_width));
+        self.keys.slice_set(&part(1)?, 1, self.at)?;
+        self.values.slice_set(&part(2)?, 1, self.at)?;
         self.at = (self.at + 1) % window;
-        let heads =
-            |tensor: &Tensor| tensor.reshape((agents, window, HEADS, width / HEADS))?.transpose(1, 2)?.contiguous();
-        let query = part(0)?.reshape((agents, HEADS, 1, width / HEADS))?;
-        let scores = (query.matmul(&heads(&self.keys)?.transpose(2, 3)?)? / ((width / HEADS) as f64).sqrt())?;
-        let read = softmax(&scores, D::Minus1)?.matmul(&heads(&self.values)?)?;
+        let scores = (part(0)?.matmul(&self.keys.transpose(1, 2)?)? / (head_width as f64).sqrt())?;
+        let read = softmax(&scores, D::Minus1)?.matmul(&self.values)?;
         read.reshape((agents, width))?.matmul(&self.output)
     }
 }

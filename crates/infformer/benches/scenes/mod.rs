@@ -84,33 +84,42 @@ impl Walk {
     }
 }
 
-/// Observations for every agent, made before anything is timed: `rounds` of them, seen again and again.
+/// Observations for every agent. They never repeat; what is timed is not their making. Every 257th agent sees the same.
 pub struct Seen {
-    rounds: Vec<Vec<f32>>,
-    width: usize,
+    walks: Vec<Walk>,
 }
 
 impl Seen {
-    pub fn new(agents: usize, width: usize, rounds: usize) -> Self {
-        let mut walks: Vec<Walk> = (0..agents.min(256)).map(|agent| Walk::new(agent as u64, width)).collect();
-        let mut round = || {
-            walks.iter_mut().for_each(|walk| _ = walk.step());
-            (0..agents).flat_map(|agent| walks[agent % walks.len()].values.clone()).collect()
-        };
-        Self { rounds: (0..rounds).map(|_| round()).collect(), width }
+    pub fn new(agents: usize, width: usize) -> Self {
+        let mut walks: Vec<Walk> = (0..agents.min(257)).map(|agent| Walk::new(agent as u64, width)).collect();
+        walks.iter_mut().for_each(|walk| _ = walk.step());
+        Self { walks }
     }
 
-    pub fn get(&self, round: u64, agent: usize) -> &[f32] {
-        let round = &self.rounds[round as usize % self.rounds.len()];
-        &round[agent * self.width..(agent + 1) * self.width]
+    /// Everybody goes on.
+    pub fn step(&mut self) {
+        self.walks.iter_mut().for_each(|walk| _ = walk.step());
+    }
+
+    /// What an agent sees now.
+    pub fn get(&self, agent: usize) -> &[f32] {
+        self.walks[agent % self.walks.len()].values()
     }
 }
 
-/// A query for the places where the second feature was like this.
+/// The channel that queries ask about: a coordinate, which is never still.
+pub const ASKED: usize = 0;
+
+/// A query for the times at which the agent was there.
 pub fn query(round: u64) -> Query {
     let mut query = Query::new();
-    query.constrain(3, ((round % 7) as f32 - 3.0) / 3.0);
+    query.constrain(ASKED, target(round));
     query
+}
+
+/// What query number `round` looks for.
+pub fn target(round: u64) -> f32 {
+    ((round % 7) as f32 - 3.0) / 3.0
 }
 
 /// An engine full of agents that have lived for a while.
@@ -127,7 +136,7 @@ impl Crowd {
     pub fn new(config: &MemoryConfig, agents: usize, history: u64) -> Self {
         let engine = Engine::new(config, &Device::Cpu).unwrap();
         let width = config.layout().unwrap().width();
-        let seen = Seen::new(agents, width, 64);
+        let seen = Seen::new(agents, width);
         let mut crowd = Self { engine, steps: vec![], seen, tick: 0 };
         for _ in 0..agents {
             let agent = crowd.engine.spawn().unwrap();
@@ -154,8 +163,9 @@ impl Crowd {
     pub fn observe(&mut self, count: usize, sees: impl Fn(usize) -> bool) {
         for _ in 0..count {
             for (agent, step) in self.steps.iter_mut().enumerate().filter(|(agent, _)| sees(*agent)) {
-                step.observations.push(self.tick, self.seen.get(self.tick, agent)).unwrap();
+                step.observations.push(self.tick, self.seen.get(agent)).unwrap();
             }
+            self.seen.step();
             self.tick += 1;
         }
         self.steps.iter_mut().for_each(|step| step.tick = self.tick);
@@ -167,6 +177,13 @@ impl Crowd {
             step.queries.clear();
             step.queries.extend((0..queries).map(|i| query(self.tick + agent as u64 + i as u64)));
         }
+    }
+
+    /// Peaks an answer of the latest tick, on average.
+    pub fn peaks(&self) -> f64 {
+        let answers = self.steps.iter().flat_map(|step| &step.answers);
+        let (count, peaks) = answers.fold((0, 0), |(count, peaks), answer| (count + 1, peaks + answer.peaks().len()));
+        peaks as f64 / f64::from(count.max(1))
     }
 
     /// The timed part: everything that was observed and asked.
@@ -188,8 +205,8 @@ pub struct Game {
 }
 
 impl Game {
-    pub fn new(config: &MemoryConfig, agents: usize, workers: usize, mode: RuntimeMode) -> Self {
-        let runtime = RuntimeConfig { mode, workers, ..RuntimeConfig::default() };
+    pub fn new(config: &MemoryConfig, agents: usize, workers: usize) -> Self {
+        let runtime = RuntimeConfig { mode: RuntimeMode::FreeRunning, workers, ..RuntimeConfig::default() };
         let mut runtime = Runtime::new(config, runtime, &Device::Cpu).unwrap();
         let width = runtime.layout().width();
         Self {
@@ -197,7 +214,7 @@ impl Game {
             queues: (0..agents).map(|_| runtime.observation_queue()).collect(),
             queries: (0..agents).map(|agent| [query(agent as u64)]).collect(),
             answers: vec![vec![]; agents],
-            seen: Seen::new(agents, width, 64),
+            seen: Seen::new(agents, width),
             tick: 0,
             unanswered: 0,
             runtime,
@@ -207,8 +224,9 @@ impl Game {
     /// What the game does: its agents see.
     pub fn look(&mut self) {
         for (agent, queue) in self.queues.iter_mut().enumerate() {
-            queue.push(self.tick, self.seen.get(self.tick, agent)).unwrap();
+            queue.push(self.tick, self.seen.get(agent)).unwrap();
         }
+        self.seen.step();
     }
 
     /// The memory's share of the game's thread, first half: replies.
