@@ -103,6 +103,7 @@ fn main() -> AppExit {
         let frame = Duration::from_secs_f64(1.0 / TICKS_A_SECOND);
         app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), AssetPlugin::default()))
             .insert_resource(TimeUpdateStrategy::ManualDuration(frame))
+            .init_resource::<meter::Record>()
             .add_systems(Last, meter::report);
     } else {
         let window = Window { title: "thousands that remember".into(), resolution: (1280, 800).into(), ..default() };

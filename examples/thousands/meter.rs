@@ -36,7 +36,7 @@ pub struct Frame {
     pub work: Duration,
     /// The memories' share of that.
     pub memory: Duration,
-    /// What a worker spent on the last batch.
+    /// What a worker spent on the batch that came last, of whichever worker.
     pub worker: Duration,
     /// Agents whose answers came.
     pub agents: usize,
@@ -48,7 +48,6 @@ pub struct Frame {
 #[derive(Resource, Default)]
 pub struct Meter {
     frames: VecDeque<Frame>,
-    all: Vec<Frame>,
     memory: Duration,
     begun: Option<Instant>,
     frame_begun: Option<Instant>,
@@ -57,6 +56,10 @@ pub struct Meter {
     /// Pairs of observations that became one, so far.
     pub coalesced: u64,
 }
+
+/// All frames since the warm-up, where somebody wants to know.
+#[derive(Resource, Default)]
+pub struct Record(Vec<Frame>);
 
 impl Meter {
     /// The middle and the worst of the latest frames, by some measure.
@@ -87,6 +90,7 @@ pub fn begin_frame(mut meter: ResMut<Meter>) {
 
 fn end_frame(
     mut meter: ResMut<Meter>,
+    record: Option<ResMut<Record>>,
     memories: Res<Memories>,
     observations: Query<&Observations>,
     count: Res<FrameCount>,
@@ -106,30 +110,33 @@ fn end_frame(
     }
     meter.frames.truncate(WINDOW - 1);
     meter.frames.push_front(frame);
-    if u64::from(count.0) > WARM_UP {
-        meter.all.push(frame);
+    if let Some(mut record) = record
+        && u64::from(count.0) > WARM_UP
+    {
+        record.0.push(frame);
     }
 }
 
 /// Prints the figures of a run without a window, and ends it.
 pub fn report(
     meter: Res<Meter>,
+    record: Res<Record>,
     arguments: Res<Arguments>,
     memories: Res<Memories>,
     observations: Query<&Observations>,
     mut exit: MessageWriter<AppExit>,
 ) {
-    if (meter.all.len() as u64) < arguments.frames {
+    if (record.0.len() as u64) < arguments.frames {
         return;
     }
     let line = |what: &str, measure: fn(&Frame) -> Duration| {
-        let mut values: Vec<Duration> = meter.all.iter().map(measure).collect();
+        let mut values: Vec<Duration> = record.0.iter().map(measure).collect();
         values.sort();
         let at = |share: f64| values[((values.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         println!("{what:<44} {:>8.2} {:>8.2} {:>8.2}", at(0.5), at(0.99), at(1.0));
     };
     let agents: usize = memories.runtimes().map(|runtime| runtime.diagnostics().agents).sum();
-    println!("{agents} foragers, {} frames at 60 a second; every forager asks at every tick", meter.all.len());
+    println!("{agents} foragers, {} frames at 60 a second; every forager asks at every tick", record.0.len());
     println!("{:<44} {:>8} {:>8} {:>8}", "milliseconds", "middle", "99 %", "worst");
     line("a frame's work on the game's thread", |frame| frame.work);
     line("of it, the memories (receive and submit)", |frame| frame.memory);

@@ -108,7 +108,7 @@ fn show_foragers(
     }
 }
 
-/// Where the memories are to be, and why they are not.
+/// Moves the memories between the CPU and the GPU; keeps why it could not.
 #[derive(Resource, Default)]
 struct Switch {
     refused: Option<String>,

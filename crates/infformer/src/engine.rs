@@ -761,6 +761,30 @@ mod tests {
         assert!(matches!(adaptive, Err(Error::Device { policy: "Adaptive", .. })));
     }
 
+    /// A crowd on a device without kernels of its own, here by tensor operations: as on the host.
+    #[test]
+    fn tensor_operations_take_crowds() {
+        let groups = vec![ChannelGroup::new("g", &["x", "y"], "", Scale::Given(1.0))];
+        let config = MemoryConfig { capacity: 8, chunk: 3, ..MemoryConfig::trajectory(groups) };
+        let heard = [Execution::Host, Execution::Tensors].map(|execution| {
+            let mut engine = Engine::with_execution(&config, &Device::Cpu, execution).unwrap();
+            let agents: Vec<AgentId> = (0..3).map(|_| engine.spawn().unwrap()).collect();
+            let mut answers = CrowdAnswers::default();
+            for tick in 0..40 {
+                let observations: Vec<f32> = (0..6).map(|i| (tick as f32 * 0.2 + i as f32).sin()).collect();
+                let (channels, targets) = (&[1], &[0.1, 0.2, 0.3]);
+                let step = CrowdStep { agents: &agents, tick, observations: &observations, channels, targets };
+                engine.step_crowd(&step, &mut answers).unwrap();
+            }
+            let signals = agents.iter().flat_map(|agent| engine.coefficients(*agent).unwrap()).collect::<Vec<f32>>();
+            (signals, answers.get(2).unwrap().value.to_vec())
+        });
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + a.abs()));
+        // Sums of 11 products in another order, over some ten writes.
+        assert!(close(&heard[0].0, &heard[1].0) && close(&heard[0].1, &heard[1].1), "{heard:?}");
+        assert!(heard[0].0.iter().any(|coefficient| coefficient.abs() > 0.01));
+    }
+
     /// A step that fails between filling a ring and writing it: after it the memory is as if nothing had happened.
     #[test]
     fn a_ring_left_full_is_written_with_the_next_step() {

@@ -2,13 +2,11 @@
 
 use crate::channels::{ChannelLayout, is_storable};
 use crate::error::{Error, Result};
-use smallvec::SmallVec;
 
 /// "When and where was it like this?": values for some channels, the rest free.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Query {
-    /// Few, so that they lie within the query: a game has thousands, and each is read at every tick.
-    constraints: SmallVec<[Constraint; 2]>,
+    constraints: Vec<Constraint>,
     detail: AnswerDetail,
 }
 

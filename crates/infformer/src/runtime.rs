@@ -436,8 +436,9 @@ impl Runtime {
         self.lanes.iter().any(|lane| lane.failed)
     }
 
-    /// Lets failed workers work again, with every memory as it was before the failing step. Only where a thread died
-    /// with its memories do its agents begin anew; returned is how many did.
+    /// Lets failed workers work again, with every memory whole: those whose turn in the failing step was over remember it,
+    /// the others are as before it. Only where a thread died with its memories do its agents begin anew; returned is how
+    /// many did.
     pub fn restart(&mut self) -> Result<usize> {
         let mut emptied = 0;
         for number in 0..self.lanes.len() {

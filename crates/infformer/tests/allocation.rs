@@ -4,14 +4,22 @@
 mod agents;
 
 use agents::{every_policy, noise};
-use infformer::{Device, Query, Runtime, RuntimeConfig, RuntimeMode};
+use infformer::{Density, Device, Query, Runtime, RuntimeConfig, RuntimeMode};
 
 #[test]
 fn a_tick_allocates_nothing_that_grows() {
-    for mut config in every_policy(2) {
+    let kinds = [
+        (Density::Gibbs, RuntimeMode::Inline),
+        (Density::Gaussian, RuntimeMode::Inline),
+        // The caller's thread, with a worker: what a frame does.
+        (Density::Gibbs, RuntimeMode::Lockstep),
+    ];
+    let configs = kinds.into_iter().flat_map(|kind| every_policy(2).into_iter().map(move |config| (kind, config)));
+    for ((density, mode), mut config) in configs {
         config.short_term = 4;
+        config.recall.density = density;
         let name = config.forgetting.name();
-        let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..RuntimeConfig::default() };
+        let runtime = RuntimeConfig { mode, ..RuntimeConfig::default() };
         let mut runtime = Runtime::new(&config, runtime, &Device::Cpu).unwrap();
         let agent = runtime.spawn();
         let mut queue = runtime.observation_queue();
@@ -34,7 +42,7 @@ fn a_tick_allocates_nothing_that_grows() {
         ticks(20_000);
         let (old, old_kept) = ticks(640);
         println!(
-            "{name}: {young} allocations in 640 young ticks, {old} in 640 old ones; kept {young_kept}, {old_kept} bytes"
+            "{name}, {density:?}, {mode:?}: {young} allocations in 640 young ticks, {old} in 640 old ones; kept {young_kept}, {old_kept} bytes"
         );
         // `Sticky` makes its sample places, `Uniform` its matrices at every write; its cache of them is bounded.
         match name {

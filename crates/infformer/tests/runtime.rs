@@ -251,3 +251,19 @@ fn a_submission_that_does_not_fit_is_not_taken() {
     let error = refuse(RuntimeConfig { workers: 0, ..RuntimeConfig::default() }).unwrap_err();
     assert!(error.to_string().contains("`runtime.workers` is 0"), "{error}");
 }
+
+/// To be told to go where one is changes nothing.
+#[test]
+fn memories_that_are_there_already_stay() {
+    let memory = MemoryConfig::events(group(1));
+    let mut runtime = Runtime::new(&memory, RuntimeConfig::default(), &Device::Cpu).unwrap();
+    let (agent, mut seen) = (runtime.spawn(), runtime.observation_queue());
+    seen.push(0, &[0.5]).unwrap();
+    runtime.submit(agent, 0, &mut seen, &[]).unwrap();
+    runtime.flush();
+    let before = runtime.save(agent).unwrap();
+    runtime.move_to(&Device::Cpu).unwrap();
+    runtime.flush();
+    assert_eq!(runtime.save(agent).unwrap(), before);
+    assert!(runtime.device().is_cpu() && runtime.take_failures().next().is_none());
+}

@@ -151,11 +151,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     games(&arguments, &mut report);
     half(&mut report);
     growth(&arguments, &mut report);
-    if let Some(path) = &arguments.plot {
-        plot::draw(path, &report.growth)?;
-    }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(path) = &arguments.plot {
+        plot::draw(path, &report.growth)?;
     }
     Ok(())
 }

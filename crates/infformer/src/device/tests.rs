@@ -1,6 +1,7 @@
 //! The kernel, run by the stand-in, beside the host's own engine: the same streams, the same answers.
 
 use super::DeviceArena;
+use super::processor::Processor;
 use super::standin::Standin;
 use crate::basis::BasisKind;
 use crate::channels::{ChannelGroup, Scale};
@@ -9,6 +10,7 @@ use crate::density::{Density, Measure};
 use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::Error;
 use crate::forgetting::{AdaptiveRule, Forgetting, Projection};
+use crate::plan::{Counters, MemoryPlan};
 use crate::query::{Answer, AnswerDetail, Query};
 use crate::view::ViewRequest;
 use candle_core::Device;
@@ -30,7 +32,7 @@ fn config(forgetting: Forgetting, capacity: usize, chunk: usize, short_term: usi
 /// An engine on the stand-in, or `None` where there is no C compiler.
 fn on_standin(config: &MemoryConfig, threads: usize, checks: &[&str]) -> Option<Engine> {
     let mut missing = false;
-    let start = |plan: &crate::plan::MemoryPlan| {
+    let start = |plan: &MemoryPlan| {
         DeviceArena::new(plan, threads, |numbers| match Standin::start(numbers, checks) {
             Some(standin) => Ok(Box::new(standin)),
             None => {
@@ -457,12 +459,36 @@ fn densities_and_refusals() {
     }
 }
 
+/// After two years of ticks, when counts no longer fit a word, statistics go on.
+#[test]
+fn statistics_outlive_their_count() {
+    let config = config(power_law(), 8, 4, 2);
+    let Some(engine) = on_standin(&config, 8, &[]) else { return };
+    drop(engine);
+    let mut plan = MemoryPlan::new(&config).unwrap();
+    let start = |numbers: &str| Ok(Box::new(Standin::start(numbers, &[]).unwrap()) as Box<dyn Processor>);
+    let mut arena = DeviceArena::new(&plan, 8, start).unwrap();
+    arena.reserve(&plan, 1).unwrap();
+    arena.clear(&plan, 0).unwrap();
+    arena.counters[0] = Counters { observations: 1 << 40, written: 1 << 40, newest_tick: 9, ..Counters::default() };
+    let layout = std::sync::Arc::new(plan.layout.clone());
+    let mut step = AgentStep::new(AgentId { slot: 0, generation: 0 }, layout, 2);
+    step.observations.push(10, &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    arena.tick(&mut plan, std::slice::from_mut(&mut step)).unwrap();
+    let state = arena.save(&plan, 0).unwrap();
+    assert_eq!(state.counters.observations, (1 << 40) + 1);
+    // Each counts as one of the latest 65,536.
+    let expected = [1.0, 2.0, 3.0, 4.0, 5.0].map(|value: f32| value / 65_536.0);
+    assert!(state.floats[2].iter().zip(expected).all(|(mean, expected)| off(*mean, expected) < 1e-6));
+    assert!(state.floats[3].iter().all(|variance| variance.is_finite()));
+}
+
 /// What the kernel does not have is refused with a word.
 #[test]
 fn what_the_kernel_lacks_is_refused() {
     let mut half = config(power_law(), 8, 4, 2);
     half.state = crate::config::StatePrecision::Half;
-    let start = |plan: &crate::plan::MemoryPlan| DeviceArena::new(plan, 8, |_| unreachable!());
+    let start = |plan: &MemoryPlan| DeviceArena::new(plan, 8, |_| unreachable!());
     let refused = Engine::on_device(&half, &Device::Cpu, start);
     assert!(matches!(refused, Err(Error::Device { policy: "a state of half precision", .. })));
 }

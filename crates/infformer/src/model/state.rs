@@ -126,17 +126,24 @@ impl ModelState {
         if let Some(place) = places.iter().find(|place| **place >= self.batch()) {
             return Err(Error::Shape { what: "the members selected", expected: self.batch(), found: place + 1 });
         }
-        let mut state = self.clone();
-        state.clocks = places.iter().map(|place| self.clocks[*place]).collect();
-        for (layer, from) in state.layers.iter_mut().zip(&self.layers) {
-            for tensor in layer.tensors_mut() {
-                let index: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-                *tensor =
-                    tensor.contiguous()?.index_select(&Tensor::from_vec(index, places.len(), tensor.device())?, 0)?;
-            }
-            layer.knots = places.iter().map(|place| from.knots[*place].clone()).collect();
-        }
-        Ok(state)
+        // Nothing of the others is copied: there may be thousands.
+        let select = |tensor: &Tensor| {
+            let index: Vec<u32> = places.iter().map(|place| *place as u32).collect();
+            tensor.contiguous()?.index_select(&Tensor::from_vec(index, places.len(), tensor.device())?, 0)
+        };
+        let select_layer = |layer: &LayerState| {
+            Ok(LayerState {
+                inputs: select(&layer.inputs)?,
+                keys: select(&layer.keys)?,
+                values: select(&layer.values)?,
+                coefficients: layer.coefficients.as_ref().map(select).transpose()?,
+                knots: places.iter().map(|place| layer.knots[*place].clone()).collect(),
+                writes: layer.writes,
+            })
+        };
+        let clocks = places.iter().map(|place| self.clocks[*place]).collect();
+        let layers = self.layers.iter().map(select_layer).collect::<Result<_>>()?;
+        Ok(Self { fingerprint: self.fingerprint, clocks, layers })
     }
 
     /// Puts the members of `from` at `places` of this state, in place.
