@@ -74,7 +74,7 @@ pub enum Error {
         agent: String,
     },
     /// A policy that the device cannot run.
-    #[error("{policy} does not run on {device}; use the CPU device or a linear policy")]
+    #[error("{policy} does not run on {device}; use the CPU device, or another policy or precision")]
     Device {
         /// The forgetting policy.
         policy: &'static str,
