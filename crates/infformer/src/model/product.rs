@@ -13,13 +13,17 @@ pub(crate) const MOST_ROWS: usize = 512;
 
 /// left \[.., m, k\]·right \[.., k, n\], of equal leading dimensions.
 pub(super) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    if is_small(left)? { left.contiguous()?.apply_op2(&right.contiguous()?, Product) } else { left.matmul(right) }
+    if is_small(left)? {
+        left.contiguous()?.apply_op2(&right.contiguous()?, Product::Plain)
+    } else {
+        left.matmul(right)
+    }
 }
 
 /// left \[.., m, k\]·rightᵀ, of right \[.., n, k\] and equal leading dimensions.
 pub(super) fn product_with_transposed(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     if is_small(left)? {
-        return left.contiguous()?.apply_op2(&right.contiguous()?, ProductWithTransposed);
+        return left.contiguous()?.apply_op2(&right.contiguous()?, Product::WithTransposed);
     }
     let transposed = right.transpose(D::Minus2, D::Minus1)?;
     if right.rank() == 2 { left.matmul(&transposed) } else { left.matmul(&transposed.contiguous()?) }
@@ -43,7 +47,14 @@ fn dimensions(layout: &Layout, columns: usize) -> Result<(usize, usize, Shape)> 
     }
 }
 
-struct Product;
+/// How the right matrix lies in memory.
+#[derive(Debug, Clone, Copy)]
+enum Product {
+    /// \[.., k, n\]
+    Plain,
+    /// \[.., n, k\]
+    WithTransposed,
+}
 
 impl CustomOp2 for Product {
     fn name(&self) -> &'static str {
@@ -57,18 +68,26 @@ impl CustomOp2 for Product {
         right: &CpuStorage,
         right_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let columns = right_layout.shape().dim(D::Minus1)?;
+        let columns = match self {
+            Product::Plain => right_layout.shape().dim(D::Minus1)?,
+            Product::WithTransposed => right_layout.shape().dim(D::Minus2)?,
+        };
         let (rows, length, shape) = dimensions(left_layout, columns)?;
         let (left, right) = (contiguous::<f32>(left, left_layout)?, contiguous::<f32>(right, right_layout)?);
         let mut outputs = vec![0.0; shape.elem_count()];
         let mut weighted = Vec::with_capacity(length);
         let members = outputs.chunks_exact_mut(rows * columns).zip(left.chunks_exact(rows * length));
-        for ((outputs, left), right) in members.zip(right.chunks_exact(length * columns)) {
-            for (output, left) in outputs.chunks_exact_mut(columns).zip(left.chunks_exact(length)) {
-                weighted.clear();
-                let starts = (0..).step_by(columns);
-                weighted.extend(starts.zip(left).map(|(start, weight)| WeightedRow { start, weight: *weight }));
-                add_rows(right, &weighted, output);
+        for ((outputs, left), right) in members.zip(right.chunks_exact(columns * length)) {
+            match self {
+                Product::WithTransposed => dots(left, right, length, outputs),
+                Product::Plain => {
+                    for (output, left) in outputs.chunks_exact_mut(columns).zip(left.chunks_exact(length)) {
+                        weighted.clear();
+                        let starts = (0..).step_by(columns);
+                        weighted.extend(starts.zip(left).map(|(start, weight)| WeightedRow { start, weight: *weight }));
+                        add_rows(right, &weighted, output);
+                    }
+                }
             }
         }
         Ok((CpuStorage::F32(outputs), shape))
@@ -81,46 +100,11 @@ impl CustomOp2 for Product {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let to_left = product_with_transposed(gradient, right)?;
-        let to_right = product(&left.transpose(D::Minus2, D::Minus1)?.contiguous()?, gradient)?;
-        Ok((Some(to_left), Some(to_right)))
-    }
-}
-
-struct ProductWithTransposed;
-
-impl CustomOp2 for ProductWithTransposed {
-    fn name(&self) -> &'static str {
-        "small-product-with-transposed"
-    }
-
-    fn cpu_fwd(
-        &self,
-        left: &CpuStorage,
-        left_layout: &Layout,
-        right: &CpuStorage,
-        right_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let columns = right_layout.shape().dim(D::Minus2)?;
-        let (rows, length, shape) = dimensions(left_layout, columns)?;
-        let (left, right) = (contiguous::<f32>(left, left_layout)?, contiguous::<f32>(right, right_layout)?);
-        let mut outputs = vec![0.0; shape.elem_count()];
-        let members = outputs.chunks_exact_mut(rows * columns).zip(left.chunks_exact(rows * length));
-        for ((outputs, left), right) in members.zip(right.chunks_exact(columns * length)) {
-            dots(left, right, length, outputs);
-        }
-        Ok((CpuStorage::F32(outputs), shape))
-    }
-
-    fn bwd(
-        &self,
-        left: &Tensor,
-        right: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let to_left = product(gradient, right)?;
-        let to_right = product(&gradient.transpose(D::Minus2, D::Minus1)?.contiguous()?, left)?;
+        let turned = |tensor: &Tensor| tensor.transpose(D::Minus2, D::Minus1)?.contiguous();
+        let (to_left, to_right) = match self {
+            Product::Plain => (product_with_transposed(gradient, right)?, product(&turned(left)?, gradient)?),
+            Product::WithTransposed => (product(gradient, right)?, product(&turned(gradient)?, left)?),
+        };
         Ok((Some(to_left), Some(to_right)))
     }
 }
