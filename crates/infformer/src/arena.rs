@@ -66,7 +66,7 @@ struct Scratch {
 }
 
 /// The host's parts of one agent's state, and its long-term floats: what a snapshot holds.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct SlotState {
     pub(crate) counters: Counters,
     pub(crate) floats: Vec<Vec<f32>>,

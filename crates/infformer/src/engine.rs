@@ -566,8 +566,10 @@ impl Engine {
     fn watch(&mut self, due: &[usize]) -> Result<()> {
         let watched = self.watched.as_ref().map(|watched| watched.slot).filter(|slot| due.contains(slot));
         if let Some(slot) = watched {
-            let before = Some(self.save_slot(slot)?);
-            self.watched.iter_mut().for_each(|watched| watched.before = before.clone());
+            let before = self.save_slot(slot)?;
+            if let Some(watched) = &mut self.watched {
+                watched.before = Some(before);
+            }
         }
         Ok(())
     }

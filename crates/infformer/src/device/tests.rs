@@ -1,7 +1,6 @@
 //! The kernel, run by the stand-in, beside the host's own engine: the same streams, the same answers.
 
 use super::DeviceArena;
-use super::processor::Processor;
 use super::standin::Standin;
 use crate::basis::BasisKind;
 use crate::channels::{ChannelGroup, Scale};
@@ -463,11 +462,9 @@ fn densities_and_refusals() {
 #[test]
 fn statistics_outlive_their_count() {
     let config = config(power_law(), 8, 4, 2);
-    let Some(engine) = on_standin(&config, 8, &[]) else { return };
-    drop(engine);
     let mut plan = MemoryPlan::new(&config).unwrap();
-    let start = |numbers: &str| Ok(Box::new(Standin::start(numbers, &[]).unwrap()) as Box<dyn Processor>);
-    let mut arena = DeviceArena::new(&plan, 8, start).unwrap();
+    let Some(standin) = Standin::start(&super::numbers::numbers(&plan, 8).unwrap(), &[]) else { return };
+    let mut arena = DeviceArena::new(&plan, 8, |_| Ok(Box::new(standin))).unwrap();
     arena.reserve(&plan, 1).unwrap();
     arena.clear(&plan, 0).unwrap();
     arena.counters[0] = Counters { observations: 1 << 40, written: 1 << 40, newest_tick: 9, ..Counters::default() };
