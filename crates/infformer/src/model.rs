@@ -48,7 +48,9 @@ pub use config::{
     Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
 };
 pub use encoder::Encoder;
+pub use linear::Linear;
 pub use memory::LayerMemory;
+pub use normalisation::LayerNorm;
 pub use parameters::Parameters;
 pub use schedule::{Clock, Reset};
 pub use state::{LayerState, ModelState};
@@ -58,8 +60,6 @@ use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use layer::Layer;
-use linear::Linear;
-use normalisation::LayerNorm;
 use std::sync::Arc;
 
 /// Chunks that are worked on at once. A longer segment is cut into such pieces: the gradient of a part of a tensor

@@ -6,54 +6,34 @@ use candle_core::{DType, Device, Tensor};
 use infformer::model::Parameters;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// How far a run is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Progress {
+/// What a checkpoint says besides its tensors.
+#[derive(Serialize, Deserialize)]
+struct Header<P> {
     /// The training configuration, as RON, but for when it ends: a checkpoint belongs to one.
-    pub configuration: String,
-    /// Steps taken.
-    pub step: u64,
-    /// Accuracy of the last evaluation.
-    pub accuracy: f64,
-    /// Best accuracy seen in an evaluation, and at which step.
-    pub best: f64,
-    /// The step of the best accuracy.
-    pub best_step: u64,
-    /// Seconds of work so far.
-    pub seconds: f64,
-    /// Whether the run ended by itself.
-    pub finished: bool,
-    /// What the next record is made of.
-    pub sums: Sums,
-}
-
-/// Sums over the steps since the last evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Sums {
-    /// How many steps.
-    pub steps: f64,
-    /// Training losses.
-    pub loss: f64,
-    /// Norms of the gradients before clipping.
-    pub norm: f64,
-    /// Seconds of making sequences.
-    pub data: f64,
-    /// Seconds of forward passes.
-    pub forward: f64,
-    /// Seconds of backward passes.
-    pub backward: f64,
-    /// Seconds of the optimiser.
-    pub optimiser: f64,
+    configuration: String,
+    /// Steps of the optimiser.
+    steps: u64,
+    progress: P,
 }
 
 const PROGRESS: &str = "infformer_training";
+const ATTACHMENT: &str = "attachment";
 
 /// Writes a checkpoint; the one before stays until the new one is whole.
-pub fn save(path: &Path, parameters: &Parameters, optimiser: &Optimiser, progress: &Progress) -> Result<()> {
+/// `attachment` is anything else that belongs to it.
+pub fn save<P: Serialize>(
+    path: &Path,
+    configuration: &str,
+    parameters: &Parameters,
+    optimiser: &Optimiser,
+    progress: &P,
+    attachment: &[u8],
+) -> Result<()> {
     let refuse = |message: String| Error::Checkpoint { path: path.to_path_buf(), message };
     let mut tensors: Vec<(String, Tensor)> = vec![];
     for (name, var) in parameters {
@@ -72,24 +52,33 @@ pub fn save(path: &Path, parameters: &Parameters, optimiser: &Optimiser, progres
     let views = values.iter().map(|(name, shape, bytes)| {
         TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view))
     });
-    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(|error| refuse(error.to_string()))?;
-    let progress = ron::to_string(progress).map_err(|error| refuse(error.to_string()))?;
-    let metadata = HashMap::from([(PROGRESS.to_string(), progress)]);
+    let mut views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(|error| refuse(error.to_string()))?;
+    let attached = TensorView::new(safetensors::Dtype::U8, vec![attachment.len()], attachment);
+    views.push((ATTACHMENT.into(), attached.map_err(|error| refuse(error.to_string()))?));
+    let header = Header { configuration: configuration.to_string(), steps: optimiser.steps, progress };
+    let header = ron::to_string(&header).map_err(|error| refuse(error.to_string()))?;
+    let metadata = HashMap::from([(PROGRESS.to_string(), header)]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(error.to_string()))?;
     let unfinished = path.with_extension("unfinished");
     std::fs::write(&unfinished, bytes).map_err(Error::file(&unfinished))?;
     std::fs::rename(&unfinished, path).map_err(Error::file(path))
 }
 
-/// Reads a checkpoint into weights and moments. Errors: another configuration, a damaged file.
-pub fn load(path: &Path, configuration: &str, parameters: &Parameters, optimiser: &mut Optimiser) -> Result<Progress> {
+/// Reads a checkpoint into weights and moments; gives how far the run is and what was attached. Errors: another
+/// configuration, a damaged file.
+pub fn load<P: DeserializeOwned>(
+    path: &Path,
+    configuration: &str,
+    parameters: &Parameters,
+    optimiser: &mut Optimiser,
+) -> Result<(P, Vec<u8>)> {
     let refuse = |message: String| Error::Checkpoint { path: path.to_path_buf(), message };
     let bytes = std::fs::read(path).map_err(Error::file(path))?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(error.to_string()))?;
     let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(PROGRESS));
     let text = text.ok_or_else(|| refuse(format!("it has no `{PROGRESS}`")))?;
-    let progress: Progress = ron::from_str(text).map_err(|error| refuse(error.to_string()))?;
-    if progress.configuration != configuration {
+    let header: Header<P> = ron::from_str(text).map_err(|error| refuse(error.to_string()))?;
+    if header.configuration != configuration {
         return Err(refuse("it was made by another training configuration".into()));
     }
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
@@ -109,6 +98,7 @@ pub fn load(path: &Path, configuration: &str, parameters: &Parameters, optimiser
         *mean = read(&format!("mean.{name}"), mean)?;
         *square = read(&format!("square.{name}"), square)?;
     }
-    optimiser.steps = progress.step;
-    Ok(progress)
+    optimiser.steps = header.steps;
+    let attached = tensors.tensor(ATTACHMENT).map_err(|error| refuse(error.to_string()))?;
+    Ok((header.progress, attached.data().to_vec()))
 }

@@ -1,20 +1,30 @@
-//! Tasks that need memory, baselines beside ours, and a trainer for all of them.
+//! Reinforcement learning for agents with the long-term memory of infformer: environments that need memory, memories to
+//! compare, proximal policy optimisation for policies that remember, and a trainer; sequence tasks with one right answer too.
 //!
-//! The modules, in the order that the data flows: [`task`] (sequences and their right answers), [`gru`] (a recurrent
-//! baseline), [`learner`] (what is trained: a transformer with a memory, or a baseline), [`optimiser`] (AdamW whose
-//! state can be saved), [`checkpoint`], [`trainer`] and its [`log`], [`benchmark`] (the
-//! comparisons) and [`program`] (how the binaries start).
+//! The modules, in the order that the data flows: [`environment`] and [`environments`] (what an agent lives in),
+//! [`memory`] and [`memories`] (what it remembers with), [`policy`] (encoder, memory, actor and critic),
+//! [`environment_batch`], [`distribution`], [`rollout`] and [`ppo`] (how it learns), [`evaluation`], [`optimiser`] (AdamW
+//! whose state can be saved), [`checkpoint`], [`log`], [`trainer`], [`comparison`] (tables of environments × memories ×
+//! seeds), [`sequences`] (supervised tasks and their comparisons) and [`program`] (how the binaries start).
 #![forbid(unsafe_code)]
 
-pub mod task;
-pub mod gru;
-pub mod learner;
+pub mod environment;
+pub mod environments;
+pub mod memory;
+pub mod memories;
+pub mod policy;
+pub mod environment_batch;
+pub mod distribution;
+pub mod rollout;
+pub mod ppo;
+pub mod evaluation;
 pub mod optimiser;
 pub mod checkpoint;
 mod events;
 pub mod log;
 pub mod trainer;
-pub mod benchmark;
+pub mod comparison;
+pub mod sequences;
 pub mod program;
 pub mod error;
 

@@ -1,6 +1,7 @@
 //! How this crate's programs start: with the tensor library's threads and the allocator set, and a stack that a long
 //! recurrence needs; and what they share in their arguments.
 
+use crate::environments::EnvironmentConfig;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
@@ -70,6 +71,17 @@ pub fn run(threads: usize, work: impl FnOnce() -> Result<()> + Send + 'static) -
         Ok(Err(_)) => report("the work panicked"),
         Err(error) => report(&error.to_string()),
     }
+}
+
+/// The environment of that name. Errors: there is none; all names are told.
+pub fn environment(name: &str) -> Result<EnvironmentConfig> {
+    EnvironmentConfig::parse(name).ok_or_else(|| {
+        let all: Vec<String> = EnvironmentConfig::all().iter().map(EnvironmentConfig::name).collect();
+        Error::Configuration(format!(
+            "no environment {name:?}; there are (of any length where there is a number) {}",
+            all.join(", ")
+        ))
+    })
 }
 
 /// A flag that Ctrl-C sets: long work looks at it and ends by itself.

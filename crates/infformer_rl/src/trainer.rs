@@ -1,13 +1,15 @@
-//! The training loop: every step's sequences follow from the seed and the step's number, so that a run that was
-//! stopped and resumed is the same run.
+//! The training loop of a policy. All that is random follows from the seed and the update's number, and a checkpoint has the
+//! episodes under way, so that a run that was stopped and resumed is the same run.
 
-use crate::checkpoint::{self, Progress, Sums};
+use crate::checkpoint;
+use crate::environment_batch::{EnvironmentBatch, Episode, Make};
 use crate::error::{Error, Result};
-use crate::learner::{Learner, LearnerConfig};
-use crate::log::{Log, Record};
+use crate::log::{self, Log};
 use crate::optimiser::{Optimiser, OptimiserConfig};
-use crate::task::{Batch, Difficulty, Task};
-use candle_core::{D, DType, Device, Tensor};
+use crate::policy::{Policy, PolicyConfig, Spaces};
+use crate::ppo::{PpoConfig, Update};
+use crate::rollout::Rollout;
+use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -20,49 +22,56 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// What is to be learnt.
-    pub task: Task,
-    /// By what.
-    pub learner: LearnerConfig,
-    /// How steps are taken.
+    /// The environment's name; see [`EnvironmentConfig`](crate::environments::EnvironmentConfig).
+    pub environment: String,
+    /// What learns.
+    pub policy: PolicyConfig,
+    /// How it learns.
     #[serde(default)]
+    pub ppo: PpoConfig,
+    /// How steps of the weights are taken.
     pub optimiser: OptimiserConfig,
-    /// Seed of the weights and of all sequences.
+    /// Seed of the weights, the episodes and the actions.
     #[serde(default)]
     pub seed: u64,
-    /// Most steps.
+    /// Steps of all environments together; the last update may go beyond.
     pub steps: u64,
-    /// Sequences a step. 32.
-    #[serde(default = "default_batch")]
-    pub batch: usize,
-    /// Steps from one evaluation and checkpoint to the next. 100.
-    #[serde(default = "default_evaluate_every")]
-    pub evaluate_every: u64,
-    /// Sequences an evaluation. 256.
-    #[serde(default = "default_evaluation_sequences")]
-    pub evaluation_sequences: usize,
-    /// The run ends when an evaluation reaches this accuracy.
+    /// Updates from one checkpoint to the next. 20.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: u64,
+    /// The run ends when the mean return of an update's episodes reaches this.
     #[serde(default)]
     pub stop_at: Option<f64>,
-    /// The run ends when so many evaluations in a row were no better than the best.
-    #[serde(default)]
-    pub patience: Option<u64>,
-    /// Weight of the memory's regulariser in the loss.
-    #[serde(default)]
-    pub regulariser: f64,
 }
 
-fn default_batch() -> usize {
-    32
-}
-fn default_evaluate_every() -> u64 {
-    100
-}
-fn default_evaluation_sequences() -> usize {
-    256
+fn default_checkpoint_every() -> u64 {
+    20
 }
 
 impl TrainingConfig {
+    /// A run of a policy with the usual settings: 1e-3 falling to 0 over the run, gradients of norm .5 at most.
+    pub fn new(environment: &str, policy: PolicyConfig, ppo: PpoConfig, steps: u64, seed: u64) -> Self {
+        let mut config = Self {
+            environment: environment.into(),
+            policy,
+            ppo,
+            optimiser: OptimiserConfig {
+                learning_rate: 1e-3,
+                warm_up: 10,
+                weight_decay: 0.0,
+                betas: (0.9, 0.999),
+                clip: 0.5,
+                ..OptimiserConfig::default()
+            },
+            seed,
+            steps,
+            checkpoint_every: default_checkpoint_every(),
+            stop_at: None,
+        };
+        config.optimiser.decay_until = Some(config.optimiser_steps().max(config.optimiser.warm_up + 1));
+        config
+    }
+
     /// Reads RON text and validates it.
     pub fn from_ron(text: &str) -> Result<Self> {
         let config: Self = ron::from_str(text).map_err(|error| Error::Configuration(error.to_string()))?;
@@ -72,155 +81,210 @@ impl TrainingConfig {
 
     /// Says what is wrong, if anything is.
     pub fn validate(&self) -> Result<()> {
-        self.task.validate().map_err(Error::Configuration)?;
-        self.optimiser.validate(self.steps).map_err(Error::Configuration)?;
-        self.learner.validate(&self.task)?;
-        if self.steps == 0 || self.batch == 0 || self.evaluate_every == 0 || self.evaluation_sequences == 0 {
-            let message = "steps, batch, evaluate_every and evaluation_sequences are 1 or more";
-            return Err(Error::Configuration(message.into()));
+        self.ppo.validate()?;
+        self.policy.validate()?;
+        self.optimiser.validate(self.optimiser_steps()).map_err(Error::Configuration)?;
+        if self.steps == 0 || self.checkpoint_every == 0 {
+            return Err(Error::Configuration("steps and checkpoint_every are 1 or more".into()));
         }
         Ok(())
+    }
+
+    /// Steps of all environments in one update.
+    fn steps_an_update(&self) -> u64 {
+        (self.ppo.members * self.ppo.ticks) as u64
+    }
+
+    /// Steps of the weights over the whole run.
+    fn optimiser_steps(&self) -> u64 {
+        let updates = self.steps.div_ceil(self.steps_an_update().max(1));
+        updates * (self.ppo.epochs * self.ppo.minibatches) as u64
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates so far.
+    pub updates: u64,
+    /// Steps of all environments so far.
+    pub steps: u64,
+    /// Mean return of the episodes that ended in the last update that had any.
+    pub mean_return: f64,
+    /// The best mean return of an update (the maximum mean episodic return), if an episode has ended.
+    pub best: Option<f64>,
+    /// The steps at the best.
+    pub best_steps: u64,
+    /// Seconds of work so far.
+    pub seconds: f64,
+    /// Whether the run ended by itself.
+    pub finished: bool,
+    /// The episodes under way.
+    pub episodes: Vec<Episode>,
+}
+
+/// One update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Steps of all environments so far.
+    pub steps: u64,
+    /// Mean return of the episodes that ended; none where none did.
+    pub mean_return: Option<f64>,
+    /// How many ended.
+    pub episodes: usize,
+    /// Their mean length in ticks.
+    pub mean_length: Option<f64>,
+    /// What the update told.
+    pub update: Update,
+    /// Seconds since the run began, pauses not counted.
+    pub seconds: f64,
+    /// Of this update: living through it.
+    pub collecting_seconds: f64,
+    /// Of this update: learning from it.
+    pub learning_seconds: f64,
+}
+
+impl log::Record for Record {
+    fn step(&self) -> u64 {
+        self.steps
+    }
+
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let Update { policy_loss, value_loss, entropy, divergence, clipped, gradient_norm } = self.update;
+        let mut scalars = vec![
+            ("policy_loss", policy_loss),
+            ("value_loss", value_loss),
+            ("entropy", entropy),
+            ("divergence", divergence),
+            ("clipped", clipped),
+            ("gradient_norm", gradient_norm),
+        ];
+        scalars.extend(self.mean_return.map(|mean| ("mean_return", mean)));
+        scalars.extend(self.mean_length.map(|mean| ("mean_length", mean)));
+        scalars
     }
 }
 
 /// How a call of [`train`] ended.
 #[derive(Debug)]
 pub struct Trained {
-    /// The network as it is now.
-    pub learner: Learner,
+    /// The policy as it is now.
+    pub policy: Policy,
     /// How far it is.
     pub progress: Progress,
 }
 
-/// Sequences of training and of evaluation never come from the same stream.
 #[derive(Debug, Clone, Copy)]
 enum Stream {
-    Training,
-    Evaluation,
+    Living,
+    Learning,
 }
 
-fn random(seed: u64, stream: Stream, number: u64) -> ChaCha8Rng {
+fn random(seed: u64, stream: Stream, update: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(2 * number + stream as u64);
+    random.set_stream(2 * update + stream as u64);
     random
 }
 
-/// Trains, or goes on where the checkpoint in `folder` stopped; `stop` ends it after the step under way. Writes
-/// `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`, and shows its progress on the
-/// standard error.
+/// Trains on the environments that `make` makes, or goes on where the checkpoint in `folder` stopped; `stop` ends it after
+/// the update under way. Writes `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`, and shows
+/// its progress on the standard error.
 ///
-/// `steps`, `stop_at` and `patience` may be changed between two calls. Errors: a configuration that makes no sense, a
-/// checkpoint of another one, files that cannot be read or written, a loss that is no number any more.
-pub fn train(config: &TrainingConfig, folder: &Path, device: &Device, stop: &AtomicBool) -> Result<Trained> {
+/// `steps`, `stop_at` and the optimiser's `decay_until` may be changed between two calls. Errors: a configuration that
+/// makes no sense, a checkpoint of another one, files that cannot be read or written, a loss that is no number any more
+/// (the last checkpoint stays).
+pub fn train(
+    config: &TrainingConfig,
+    make: Make,
+    folder: &Path,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Trained> {
     config.validate()?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
-    let learner = config.learner.init(&config.task, config.seed, device)?;
-    let mut optimiser = Optimiser::new(&config.optimiser, learner.parameters())?;
-    let endless = TrainingConfig { steps: 0, stop_at: None, patience: None, ..config.clone() };
+    let PpoConfig { members, ticks, .. } = config.ppo;
+    let policy = config.policy.init(&Spaces::of(&*make()), config.seed, device)?;
+    let mut optimiser = Optimiser::new(&config.optimiser, policy.parameters())?;
+    let mut endless = TrainingConfig { steps: 0, stop_at: None, ..config.clone() };
+    endless.optimiser.decay_until = None;
     let configuration = ron::to_string(&endless).map_err(|error| Error::Configuration(error.to_string()))?;
     let file = folder.join("checkpoint.safetensors");
-    let mut progress = match file.exists() {
-        true => checkpoint::load(&file, &configuration, learner.parameters(), &mut optimiser)?,
-        false => Progress { configuration, ..Progress::default() },
-    };
+    let mut environments = EnvironmentBatch::new(make, members, config.seed);
+    let mut state = policy.empty_state(members)?;
+    let mut progress = Progress::default();
+    if file.exists() {
+        let bytes;
+        (progress, bytes) = checkpoint::load(&file, &configuration, policy.parameters(), &mut optimiser)?;
+        environments.resume(&progress.episodes);
+        state = policy.load_state(&bytes)?;
+    }
     progress.finished = has_ended(config, &progress);
     if progress.finished {
-        return Ok(Trained { learner, progress });
+        return Ok(Trained { policy, progress });
     }
-    if progress.step > 0 {
-        eprintln!("going on from step {}", progress.step);
+    if progress.steps > 0 {
+        eprintln!("going on from step {}", progress.steps);
     }
-    let mut log = Log::open(folder, progress.step)?;
-    let bar = ProgressBar::new(config.steps).with_position(progress.step);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len} {msg} {eta} left") {
+    let mut log = Log::open::<Record>(folder, progress.steps)?;
+    let bar = ProgressBar::new(config.steps).with_position(progress.steps);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta} left") {
         bar.set_style(style);
     }
-    let begun = Instant::now();
-    let before = progress.seconds;
+    let (begun, before) = (Instant::now(), progress.seconds);
+    let mut saved = progress.updates;
     while !progress.finished && !stop.load(Ordering::Relaxed) {
-        let mut clock = Instant::now();
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
-        let sums = &mut progress.sums;
-        let mut random = random(config.seed, Stream::Training, progress.step);
-        let Batch { x, targets } = config.task.sample(config.batch, Difficulty::Training, &mut random, device)?;
-        sums.data += lap();
-        let (logits, regulariser) = learner.forward(&x, config.task.answers())?;
-        let mut loss = cross_entropy(&logits, &targets)?;
-        let found = loss.to_scalar::<f32>()?;
-        sums.forward += lap();
-        if let Some(regulariser) = regulariser.filter(|_| config.regulariser > 0.0) {
-            loss = (loss + (regulariser * config.regulariser)?)?;
-        }
-        let gradients = loss.backward()?;
-        sums.backward += lap();
-        let norm = optimiser.step(learner.parameters(), &gradients)?;
-        sums.optimiser += lap();
-        if !found.is_finite() || !norm.is_finite() {
-            return Err(Error::Diverged { step: progress.step, loss: found });
-        }
-        progress.step += 1;
-        (sums.loss, sums.norm, sums.steps) = (sums.loss + f64::from(found), sums.norm + norm, sums.steps + 1.0);
-        bar.set_position(progress.step);
-        if progress.step.is_multiple_of(config.evaluate_every) || progress.step == config.steps {
-            let accuracy = evaluate(config, &learner, Difficulty::Farthest(1), config.evaluation_sequences, device)?;
-            (progress.accuracy, progress.seconds) = (accuracy, before + begun.elapsed().as_secs_f64());
-            let record = Record::new(&progress);
-            log.write(folder, &record)?;
-            progress.sums = Sums::default();
-            let told = format!("loss {:.3} accuracy {accuracy:.3}", record.loss);
-            if bar.is_hidden() {
-                eprintln!("step {} of {}: {told}", progress.step, config.steps);
+        let started = Instant::now();
+        let mut living = random(config.seed, Stream::Living, progress.updates);
+        let by = config.ppo.discounts();
+        let rollout = Rollout::collect(&policy, &mut environments, &mut state, ticks, by, &mut living, device)?;
+        let collecting_seconds = started.elapsed().as_secs_f64();
+        let mut learning = random(config.seed, Stream::Learning, progress.updates);
+        let update = config.ppo.update(&policy, &rollout, &mut optimiser, &mut learning, device)?;
+        let spent = started.elapsed().as_secs_f64();
+        progress.updates += 1;
+        progress.steps += config.steps_an_update();
+        progress.seconds = before + begun.elapsed().as_secs_f64();
+        let episodes = rollout.finished.len();
+        let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
+        let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
+        let record = Record {
+            steps: progress.steps,
+            mean_return,
+            episodes,
+            mean_length: mean(rollout.finished.iter().map(|(_, length)| *length as f64).sum()),
+            update,
+            seconds: progress.seconds,
+            collecting_seconds,
+            learning_seconds: spent - collecting_seconds,
+        };
+        if let Some(mean) = mean_return {
+            progress.mean_return = mean;
+            if progress.best.is_none_or(|best| mean > best) {
+                (progress.best, progress.best_steps) = (Some(mean), progress.steps);
             }
-            bar.set_message(told);
-            if accuracy > progress.best || progress.best_step == 0 {
-                (progress.best, progress.best_step) = (accuracy, progress.step);
-            }
-            progress.finished = has_ended(config, &progress);
-            checkpoint::save(&file, learner.parameters(), &optimiser, &progress)?;
+        }
+        log.write(folder, &record)?;
+        let speed = config.steps_an_update() as f64 / spent;
+        let told = format!("return {:.3} {speed:.0} steps/s", progress.mean_return);
+        if bar.is_hidden() && progress.updates.is_multiple_of(config.checkpoint_every) {
+            eprintln!("step {} of {}: {told}", progress.steps, config.steps);
+        }
+        bar.set_message(told);
+        bar.set_position(progress.steps);
+        progress.finished = has_ended(config, &progress);
+        if progress.finished || progress.updates >= saved + config.checkpoint_every || stop.load(Ordering::Relaxed) {
+            saved = progress.updates;
+            progress.episodes = environments.episodes().to_vec();
+            let (weights, held) = (policy.parameters(), state.save()?);
+            checkpoint::save(&file, &configuration, weights, &optimiser, &progress, &held)?;
         }
     }
     bar.finish_and_clear();
-    if !progress.finished {
-        progress.seconds = before + begun.elapsed().as_secs_f64();
-        checkpoint::save(&file, learner.parameters(), &optimiser, &progress)?;
-    }
-    Ok(Trained { learner, progress })
+    Ok(Trained { policy, progress })
 }
 
 /// Whether a run that is so far goes no further.
 fn has_ended(config: &TrainingConfig, progress: &Progress) -> bool {
-    let evaluated = progress.best_step > 0;
-    let waited = (progress.step - progress.best_step) / config.evaluate_every;
-    progress.step >= config.steps
-        || (evaluated && config.stop_at.is_some_and(|enough| progress.accuracy >= enough))
-        || (evaluated && config.patience.is_some_and(|patience| waited >= patience))
-}
-
-/// Mean of −ln p(right class) over logits \[batch, n, classes\] and targets \[batch, n\].
-fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let log_masses = candle_nn::ops::log_softmax(logits, D::Minus1)?;
-    Ok(log_masses.gather(&targets.unsqueeze(2)?, 2)?.mean_all()?.neg()?)
-}
-
-/// The share of right answers on `sequences` that training never draws.
-pub fn evaluate(
-    config: &TrainingConfig,
-    learner: &Learner,
-    difficulty: Difficulty,
-    sequences: usize,
-    device: &Device,
-) -> Result<f64> {
-    let (mut right, mut asked) = (0.0, 0.0);
-    let mut done = 0;
-    while done < sequences {
-        let batch = config.batch.min(sequences - done);
-        let mut random = random(config.seed, Stream::Evaluation, done as u64);
-        let Batch { x, targets } = config.task.sample(batch, difficulty, &mut random, device)?;
-        let (logits, _) = learner.forward(&x, config.task.answers())?;
-        let hits = logits.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?;
-        right += f64::from(hits.sum_all()?.to_scalar::<f32>()?);
-        asked += hits.elem_count() as f64;
-        done += batch;
-    }
-    Ok(right / asked)
+    let reached = |enough: f64| progress.best.is_some() && progress.mean_return >= enough;
+    progress.steps >= config.steps || config.stop_at.is_some_and(reached)
 }

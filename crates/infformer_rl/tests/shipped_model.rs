@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 use infformer::{Runtime, RuntimeConfig, RuntimeMode, weights};
-use infformer_rl::task::{Difficulty, Distance, Task};
+use infformer_rl::sequences::task::{Difficulty, Distance, Task};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;

@@ -4,11 +4,11 @@
 use candle_core::Device;
 use infformer::model::LongTermForgetting;
 use infformer_rl::Error;
-use infformer_rl::benchmark::{Memory, Row, WINDOW, recall_run, recall_tasks, sorting_run, sorting_window};
-use infformer_rl::learner::{Learner, LearnerConfig};
 use infformer_rl::log;
-use infformer_rl::task::{Difficulty, Distance, Task, by_frequency, sorting_ceilings};
-use infformer_rl::trainer::{TrainingConfig, train};
+use infformer_rl::sequences::benchmark::{Memory, Row, WINDOW, recall_run, recall_tasks, sorting_run, sorting_window};
+use infformer_rl::sequences::learner::{Learner, LearnerConfig};
+use infformer_rl::sequences::task::{Difficulty, Distance, Task, by_frequency, sorting_ceilings};
+use infformer_rl::sequences::trainer::{Record, TrainingConfig, train};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn go(config: &TrainingConfig, folder: &std::path::Path) -> infformer_rl::trainer::Trained {
+fn go(config: &TrainingConfig, folder: &std::path::Path) -> infformer_rl::sequences::trainer::Trained {
     train(config, folder, &Device::Cpu, &AtomicBool::new(false)).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn a_memory_is_learnt_where_a_window_stays_at_chance() {
     assert!(ours.progress.best >= 0.95, "{:?}", ours.progress);
     // Chance is .25; of 256 answers, .40 is five standard deviations off, and the best of two is taken.
     assert!(window.progress.best < 0.40, "{:?}", window.progress);
-    assert!(!log::read(&path.join("ours/metrics.jsonl")).unwrap().is_empty());
+    assert!(!log::read::<Record>(&path.join("ours/metrics.jsonl")).unwrap().is_empty());
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -76,7 +76,7 @@ fn a_run_that_was_resumed_is_the_same_run() {
     let resumed = go(&config, &part);
     assert_eq!(weights(&whole.learner), weights(&resumed.learner));
     let told = |name: &str| -> Vec<(u64, f64, f64)> {
-        let records = log::read(&path.join(name).join("metrics.jsonl")).unwrap();
+        let records = log::read::<Record>(&path.join(name).join("metrics.jsonl")).unwrap();
         records.iter().map(|record| (record.step, record.loss, record.accuracy)).collect()
     };
     assert_eq!(told("whole"), told("part"));
@@ -132,7 +132,7 @@ fn a_run_without_progress_ends_early() {
     let path = folder("patience");
     let config = TrainingConfig { evaluate_every: 2, patience: Some(3), ..small(Memory::Window, 200) };
     let trained = go(&TrainingConfig { evaluation_sequences: 32, stop_at: None, ..config }, &path);
-    let records = log::read(&path.join("metrics.jsonl")).unwrap();
+    let records = log::read::<Record>(&path.join("metrics.jsonl")).unwrap();
     let accuracies: Vec<f64> = records.iter().map(|record| record.accuracy).collect();
     assert!(trained.progress.finished && trained.progress.step < 200, "{:?}", trained.progress);
     let best = accuracies.iter().position(|accuracy| *accuracy == trained.progress.best).unwrap();
@@ -181,7 +181,7 @@ fn the_program_trains_and_says_what_is_wrong() {
     let run = |text: &str| {
         let file = path.join("run.ron");
         std::fs::write(&file, text).unwrap();
-        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train_sequences"));
         program.arg(&file).arg("--output").arg(path.join("out")).args(["--beyond", "2"]).output().unwrap()
     };
     let config =
@@ -239,10 +239,10 @@ fn the_program_can_be_interrupted() {
         TrainingConfig { evaluate_every: 5, evaluation_sequences: 32, stop_at: None, ..small(Memory::Ours, 1_000_000) };
     std::fs::write(&file, ron::to_string(&config).unwrap()).unwrap();
     let interrupted = || {
-        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_train_sequences"));
         program.arg(&file).arg("--output").arg(&out).stdout(std::process::Stdio::piped());
         let program = program.spawn().unwrap();
-        let records = || log::read(&out.join("metrics.jsonl")).unwrap().len();
+        let records = || log::read::<Record>(&out.join("metrics.jsonl")).unwrap().len();
         let before = records();
         while records() == before {
             std::thread::sleep(std::time::Duration::from_millis(20));

@@ -6,27 +6,27 @@ use candle_nn::{Init, VarBuilder};
 
 /// y = x·Wᵀ + b, with W \[out, in\] as `weight` and b \[out\], if any, as `bias`.
 #[derive(Debug, Clone)]
-pub(crate) struct Linear {
+pub struct Linear {
     pub(crate) weight: Tensor,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     /// Without a bias.
-    pub(crate) fn new(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         let bound = 1.0 / (inputs as f64).sqrt();
         let weight = vb.get_with_hints((outputs, inputs), "weight", Init::Uniform { lo: -bound, up: bound })?;
         Ok(Self { weight, bias: None })
     }
 
     /// With a bias, zero at first.
-    pub(crate) fn with_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn with_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         let bias = Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?);
         Ok(Self { bias, ..Self::new(inputs, outputs, vb)? })
     }
 
     /// x \[.., in\] → \[.., out\]: one product, whatever the leading dimensions.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
         let inputs = shape.pop().unwrap_or(1);
         shape.push(self.weight.dim(0)?);

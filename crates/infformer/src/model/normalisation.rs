@@ -6,7 +6,7 @@ use candle_nn::{Init, VarBuilder};
 
 /// (x − mean)/√(variance + 10⁻⁵)·`weight` + `bias`, over the last dimension.
 #[derive(Debug, Clone)]
-pub(crate) struct LayerNorm {
+pub struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
 }
@@ -14,13 +14,14 @@ pub(crate) struct LayerNorm {
 const LEAST_VARIANCE: f64 = 1e-5;
 
 impl LayerNorm {
-    pub(crate) fn new(width: usize, vb: VarBuilder) -> Result<Self> {
+    /// A new one: weights 1, biases 0.
+    pub fn new(width: usize, vb: VarBuilder) -> Result<Self> {
         let weight = vb.get_with_hints(width, "weight", Init::Const(1.0))?;
         Ok(Self { weight, bias: vb.get_with_hints(width, "bias", Init::Const(0.0))? })
     }
 
     /// x \[.., d\] → \[.., d\]
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match x.device() {
             Device::Cpu => x.contiguous()?.apply_op3(&self.weight, &self.bias, Normalisation),
             _ => self.forward_by_operations(x),

@@ -1,11 +1,14 @@
 //! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
 
-use clap::{Parser, Subcommand, ValueEnum};
-use infformer_rl::benchmark::{self, Memory, Row, TIMES, WINDOW};
-use infformer_rl::learner::Learner;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use infformer_rl::comparison;
+use infformer_rl::environments::EnvironmentConfig;
+use infformer_rl::memories::MemoryName;
 use infformer_rl::program::{self, DeviceChoice};
-use infformer_rl::task::{Difficulty, Task};
-use infformer_rl::trainer::{TrainingConfig, evaluate, train};
+use infformer_rl::sequences::benchmark::{self, Memory, Row, TIMES, WINDOW};
+use infformer_rl::sequences::learner::Learner;
+use infformer_rl::sequences::task::{Difficulty, Task};
+use infformer_rl::sequences::trainer::{TrainingConfig, evaluate, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,15 +24,6 @@ struct Arguments {
     /// The rows as JSON, too.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
-    /// Rows wanted, with commas between; all if none is given.
-    #[arg(long, value_enum, value_delimiter = ',', global = true)]
-    memories: Vec<Memory>,
-    /// Seed of weights and sequences.
-    #[arg(long, default_value_t = 0, global = true)]
-    seed: u64,
-    /// Most steps a run.
-    #[arg(long, default_value_t = 3_000, global = true)]
-    steps: u64,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "cpu", global = true)]
     device: DeviceChoice,
@@ -38,10 +32,47 @@ struct Arguments {
     threads: usize,
 }
 
+/// What the tables of sequences share.
+#[derive(Debug, Args)]
+struct Sequences {
+    /// Rows wanted, with commas between; all if none is given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    memories: Vec<Memory>,
+    /// Seed of weights and sequences.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Most steps a run.
+    #[arg(long, default_value_t = 3_000)]
+    steps: u64,
+}
+
+impl Sequences {
+    fn memories(&self) -> &[Memory] {
+        if self.memories.is_empty() { &Memory::ALL } else { &self.memories }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Table {
+    /// Policies trained by PPO: environments × memories × seeds.
+    Agents {
+        /// Environments by name, with commas between; all of POPGym if none is given.
+        #[arg(long, value_delimiter = ',')]
+        environments: Vec<String>,
+        /// Memories, with commas between; all if none is given.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        memories: Vec<MemoryName>,
+        /// Seeds.
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 2])]
+        seeds: Vec<u64>,
+        /// Steps of all environments together, a run.
+        #[arg(long, default_value_t = 1_000_000)]
+        steps: u64,
+    },
     /// First-token and key-value recall.
     Recall {
+        #[command(flatten)]
+        sequences: Sequences,
         /// Distances wanted, in windows; 8 and 64 if none is given.
         #[arg(long, value_delimiter = ',')]
         times: Vec<usize>,
@@ -51,6 +82,8 @@ enum Table {
     },
     /// The paper's sorting task.
     Sorting {
+        #[command(flatten)]
+        sequences: Sequences,
         /// Lengths wanted.
         #[arg(long, value_delimiter = ',', default_values_t = [1_000, 4_000])]
         lengths: Vec<usize>,
@@ -78,32 +111,34 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let memories = if arguments.memories.is_empty() { &Memory::ALL[..] } else { &arguments.memories };
-    let device = arguments.device.open()?;
     let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
-        Table::Recall { times, tasks } => {
+        Table::Agents { environments, memories, seeds, steps } => {
+            return agents(arguments, environments, memories, seeds, *steps);
+        }
+        Table::Recall { sequences, times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
                 let wanted = |task: &&Task| tasks.is_empty() || tasks.iter().any(|name| name.is(task));
                 for task in benchmark::recall_tasks(*times).iter().filter(wanted) {
-                    for memory in memories {
-                        let config = benchmark::recall_run(task, *times, *memory, arguments.steps, arguments.seed)?;
+                    for memory in sequences.memories() {
+                        let config = benchmark::recall_run(task, *times, *memory, sequences.steps, sequences.seed)?;
                         runs.push((config, times * WINDOW, *memory, None));
                     }
                 }
             }
         }
-        Table::Sorting { lengths } => {
+        Table::Sorting { sequences, lengths } => {
             for length in lengths {
                 let [whole, window] = benchmark::ceilings(*length);
                 println!("sorting {length}: by all counts {whole:.3}, by the window's counts alone {window:.3}");
-                for memory in memories {
-                    let config = benchmark::sorting_run(*length, *memory, arguments.steps, arguments.seed)?;
+                for memory in sequences.memories() {
+                    let config = benchmark::sorting_run(*length, *memory, sequences.steps, sequences.seed)?;
                     runs.push((config, *length, *memory, Some(window)));
                 }
             }
         }
     }
+    let device = arguments.device.open()?;
     runs.iter().try_for_each(|(config, ..)| config.validate())?;
     let stop = program::stop_on_interrupt();
     let mut rows = vec![];
@@ -136,11 +171,49 @@ fn run(arguments: &Arguments) -> Result<()> {
             beyond_times,
             window_ceiling: *window_ceiling,
         });
-        if let Some(path) = &arguments.json {
-            let text = serde_json::to_string_pretty(&rows).map_err(|e| Error::Configuration(e.to_string()))?;
-            std::fs::write(path, text).map_err(|error| Error::File { path: path.clone(), error })?;
-        }
+        write(&arguments.json, &rows)?;
     }
     print!("{}", benchmark::table(&rows));
     Ok(())
+}
+
+/// Environments × memories × seeds, one after the other; what is finished is not trained again.
+fn agents(
+    arguments: &Arguments,
+    environments: &[String],
+    memories: &[MemoryName],
+    seeds: &[u64],
+    steps: u64,
+) -> Result<()> {
+    let environments = match environments.is_empty() {
+        true => EnvironmentConfig::all().into_iter().filter(|config| config.random_return().is_some()).collect(),
+        false => environments.iter().map(|name| program::environment(name)).collect::<Result<Vec<_>>>()?,
+    };
+    let memories = if memories.is_empty() { MemoryName::value_variants() } else { memories };
+    let device = arguments.device.open()?;
+    let stop = program::stop_on_interrupt();
+    let mut cells = vec![];
+    'all: for environment in &environments {
+        for memory in memories {
+            for seed in seeds {
+                eprintln!("{} {} {seed}", environment.name(), memory.name());
+                match comparison::cell(environment, *memory, *seed, steps, &arguments.output, &device, &stop)? {
+                    Some(cell) => cells.push(cell),
+                    None => {
+                        eprintln!("stopped; the same command goes on from there");
+                        break 'all;
+                    }
+                }
+                write(&arguments.json, &cells)?;
+            }
+        }
+    }
+    print!("{}", comparison::table(&comparison::rows(&cells)));
+    Ok(())
+}
+
+fn write(path: &Option<PathBuf>, rows: &impl serde::Serialize) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(rows).map_err(|error| Error::Configuration(error.to_string()))?;
+    std::fs::write(path, text).map_err(|error| Error::File { path: path.clone(), error })
 }

@@ -1,34 +1,82 @@
-//! Trains one network on one task: RON in; checkpoint, metrics, curves and, for our model, weights out.
+//! Trains one policy on one environment: checkpoint, metrics, curves and, for our memories, weights out.
 
 use clap::Parser;
-use infformer_rl::learner::Learner;
+use infformer_rl::distribution::Choice;
+use infformer_rl::evaluation::{EvaluationConfig, evaluate};
+use infformer_rl::memories::MemoryName;
+use infformer_rl::policy::{PolicyConfig, Spaces};
+use infformer_rl::ppo::PpoConfig;
 use infformer_rl::program::{self, DeviceChoice};
-use infformer_rl::task::Difficulty;
-use infformer_rl::trainer::{TrainingConfig, evaluate, train};
+use infformer_rl::trainer::{TrainingConfig, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Trains a network with a memory, or a baseline, on a sequence task. Ctrl-C stops it; the same command goes on.
+/// Trains a policy with a memory by PPO. Ctrl-C stops it; the same command goes on.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The run, as RON: see crates/infformer_rl/runs.
-    config: PathBuf,
-    /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights.
+    /// An environment's name, or a run as RON (a file that ends in .ron; the options below are then in it).
+    run: String,
+    /// What the policy remembers with.
+    #[arg(long, value_enum, default_value = "infformer-adaptive")]
+    memory: MemoryName,
+    /// Steps of all environments together.
+    #[arg(long, default_value_t = 500_000)]
+    steps: u64,
+    /// Environments side by side.
+    #[arg(long, default_value_t = PpoConfig::default().members)]
+    members: usize,
+    /// Ticks of each between two updates.
+    #[arg(long, default_value_t = PpoConfig::default().ticks)]
+    ticks: usize,
+    /// Times that each rollout is used.
+    #[arg(long, default_value_t = PpoConfig::default().epochs)]
+    epochs: usize,
+    /// Parts of the members; a step of the weights each an epoch.
+    #[arg(long, default_value_t = PpoConfig::default().minibatches)]
+    minibatches: usize,
+    /// γ
+    #[arg(long, default_value_t = PpoConfig::default().gamma)]
+    gamma: f64,
+    /// λ
+    #[arg(long, default_value_t = PpoConfig::default().lambda)]
+    lambda: f64,
+    /// Weight of the entropy.
+    #[arg(long, default_value_t = PpoConfig::default().entropy)]
+    entropy: f64,
+    /// Length of a step of the weights; it falls to 0 over the run.
+    #[arg(long, default_value_t = 1e-3)]
+    learning_rate: f64,
+    /// Seed of weights, episodes and actions.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The run ends when the mean return of an update's episodes reaches this.
     #[arg(long)]
-    output: PathBuf,
+    stop_at: Option<f64>,
+    /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights; target/train/… if not given.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Episodes of the evaluation after training, all with seeds of their own.
+    #[arg(long, default_value_t = 256)]
+    episodes: usize,
+    /// Evaluate on these environments too: the same observations and actions, another length.
+    #[arg(long, value_delimiter = ',')]
+    also: Vec<String>,
+    /// Evaluate with drawn actions instead of the most probable ones.
+    #[arg(long, value_enum, default_value = "greedy")]
+    choice: ChoiceName,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "cpu")]
     device: DeviceChoice,
-    /// Another seed than the file's.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// After training, evaluate at so many times the farthest distance too; 1 does not.
-    #[arg(long, default_value_t = 16)]
-    beyond: usize,
     /// Threads of the tensor library, where RAYON_NUM_THREADS does not say.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ChoiceName {
+    Greedy,
+    Drawn,
 }
 
 fn main() -> ExitCode {
@@ -36,31 +84,78 @@ fn main() -> ExitCode {
     program::run(arguments.threads, move || run(&arguments))
 }
 
+fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
+    if arguments.run.ends_with(".ron") {
+        let path = PathBuf::from(&arguments.run);
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::File { path, error })?;
+        return TrainingConfig::from_ron(&text);
+    }
+    let environment = program::environment(&arguments.run)?;
+    let policy = PolicyConfig::named(arguments.memory, &Spaces::of(&*environment.make()))?;
+    let ppo = PpoConfig {
+        members: arguments.members,
+        ticks: arguments.ticks,
+        epochs: arguments.epochs,
+        minibatches: arguments.minibatches,
+        gamma: arguments.gamma,
+        lambda: arguments.lambda,
+        entropy: arguments.entropy,
+        ..PpoConfig::default()
+    };
+    ppo.validate()?;
+    let mut config = TrainingConfig::new(&arguments.run, policy, ppo, arguments.steps, arguments.seed);
+    config.optimiser.learning_rate = arguments.learning_rate;
+    config.stop_at = arguments.stop_at;
+    Ok(config)
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
-    let text = std::fs::read_to_string(&arguments.config)
-        .map_err(|error| Error::File { path: arguments.config.clone(), error })?;
-    let mut config = TrainingConfig::from_ron(&text)?;
-    config.seed = arguments.seed.unwrap_or(config.seed);
+    let config = configure(arguments)?;
+    let environment = program::environment(&config.environment)?;
+    let make = move || environment.make();
+    let also = arguments.also.iter().map(|name| program::environment(name)).collect::<Result<Vec<_>>>()?;
     let device = arguments.device.open()?;
     let stop = program::stop_on_interrupt();
-    let trained = train(&config, &arguments.output, &device, &stop)?;
+    let name = format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed);
+    let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
+    let trained = train(&config, &make, &folder, &device, &stop)?;
     let progress = &trained.progress;
     if !progress.finished {
-        println!("stopped at step {}; the same command goes on from there", progress.step);
+        println!("stopped at step {}; the same command goes on from there", progress.steps);
         return Ok(());
     }
-    let count = trained.learner.parameter_count();
-    println!("{} parameters, {} steps, {:.0} s", count, progress.step, progress.seconds);
-    let accuracy = evaluate(&config, &trained.learner, Difficulty::Farthest(1), 1_000, &device)?;
-    println!("accuracy {accuracy:.3} at the distance or length of training");
-    if arguments.beyond > 1 {
-        let beyond = evaluate(&config, &trained.learner, Difficulty::Farthest(arguments.beyond), 200, &device)?;
-        println!("accuracy {beyond:.3} at {} times that", arguments.beyond);
+    let speed = progress.steps as f64 / progress.seconds;
+    println!(
+        "{} parameters, {} steps, {:.0} s, {speed:.0} steps/s; best mean return {:.3} at step {}",
+        trained.policy.parameter_count(),
+        progress.steps,
+        progress.seconds,
+        progress.best.unwrap_or(f64::NAN),
+        progress.best_steps,
+    );
+    if let Some(model) = trained.policy.model() {
+        infformer::weights::save(model, &folder, &config.environment)?;
+        println!("{0}.model.ron and {0}.safetensors are in {1}", config.environment, folder.display());
     }
-    if let Learner::Transformer(model) = &trained.learner {
-        let name = config.task.name();
-        infformer::weights::save(model, &arguments.output, name)?;
-        println!("{name}.model.ron and {name}.safetensors are in {}", arguments.output.display());
+    let choice = match arguments.choice {
+        ChoiceName::Greedy => Choice::Greedy,
+        ChoiceName::Drawn => Choice::Drawn,
+    };
+    for environment in std::iter::once(environment).chain(also) {
+        let wanted = EvaluationConfig { episodes: arguments.episodes, seed: config.seed };
+        let found = evaluate(&trained.policy, &move || environment.make(), wanted, choice, &device, &stop)?;
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            println!("stopped; the same command evaluates again");
+            return Ok(());
+        }
+        println!(
+            "{}: return {:.3} ± {:.3}, last reward above 0 in {:.4} of {} episodes",
+            environment.name(),
+            found.mean(),
+            found.standard_error(),
+            found.successes(),
+            found.returns.len(),
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What is trained on a task: a transformer with some memory, or a recurrent network.
 
 use crate::error::{Error, Result};
-use crate::gru::Gru;
-use crate::task::Task;
+use crate::memories::Gru;
+use crate::sequences::task::Task;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder};
 use infformer::model::parameters::{Parameters, seeded};
@@ -140,7 +140,10 @@ impl Learner {
                 Ok((outputs.heads.swap_remove(0), outputs.regulariser))
             }
             Learner::Gru(gru) => {
-                let states = gru.gru.forward(&gru.encoder.forward(x, DType::F32)?, wanted)?;
+                let initial = Tensor::zeros((x.dim(0)?, gru.head.dim(1)?), DType::F32, x.device())?;
+                let states = gru.gru.forward(&gru.encoder.forward(x, DType::F32)?, &[], &initial)?;
+                let first = states.dim(1)?.saturating_sub(wanted);
+                let states = states.narrow(1, first, states.dim(1)? - first)?.contiguous()?;
                 let (batch, ticks, hidden) = states.dims3()?;
                 let logits = states.reshape((batch * ticks, hidden))?.matmul(&gru.head.t()?)?;
                 Ok((logits.broadcast_add(&gru.head_bias)?.reshape((batch, ticks, ()))?, None))

@@ -1,10 +1,10 @@
 //! The comparisons of the benchmark page: the same task, budget and seed for our memory and for what stands beside it.
 
 use crate::error::Result;
-use crate::learner::{Learner, LearnerConfig, TransformerConfig};
 use crate::optimiser::OptimiserConfig;
-use crate::task::{Distance, Task, sorting_ceilings};
-use crate::trainer::TrainingConfig;
+use crate::sequences::learner::{Learner, LearnerConfig, TransformerConfig};
+use crate::sequences::task::{Distance, Task, sorting_ceilings};
+use crate::sequences::trainer::TrainingConfig;
 use candle_core::Device;
 use clap::ValueEnum;
 use infformer::Forgetting;

@@ -1,0 +1,188 @@
+//! The same environments, budget and seeds for our memories and for what stands beside them, as a table.
+
+use crate::distribution::Choice;
+use crate::environments::EnvironmentConfig;
+use crate::error::{Error, Result};
+use crate::evaluation::{EvaluationConfig, evaluate};
+use crate::memories::MemoryName;
+use crate::policy::{PolicyConfig, Spaces};
+use crate::ppo::PpoConfig;
+use crate::trainer::{TrainingConfig, train};
+use candle_core::Device;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The environment's name.
+    pub environment: String,
+    /// Which memory.
+    pub memory: MemoryName,
+    /// Of weights, episodes and actions.
+    pub seed: u64,
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Steps of all environments together.
+    pub steps: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// The best mean return of an update's episodes: the published measure (MMER).
+    pub best: f64,
+    /// Mean return of greedy evaluation episodes after training.
+    pub evaluation: f64,
+}
+
+/// One row of the table: all seeds of an environment and a memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The environment's name.
+    pub environment: String,
+    /// Which memory.
+    pub memory: MemoryName,
+    /// How many seeds.
+    pub seeds: usize,
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Steps of all environments together.
+    pub steps: u64,
+    /// Seconds of training, a seed.
+    pub seconds: f64,
+    /// Interquartile mean over the seeds of the best mean returns.
+    pub best: f64,
+    /// Its 95 % interval, by the bootstrap.
+    pub interval: [f64; 2],
+    /// Interquartile mean of the evaluations' mean returns.
+    pub evaluation: f64,
+}
+
+/// Episodes of a cell's evaluation.
+const EPISODES: usize = 128;
+
+/// The run of one cell.
+pub fn cell_run(environment: &EnvironmentConfig, memory: MemoryName, seed: u64, steps: u64) -> Result<TrainingConfig> {
+    let policy = PolicyConfig::named(memory, &Spaces::of(&*environment.make()))?;
+    Ok(TrainingConfig::new(&environment.name(), policy, PpoConfig::default(), steps, seed))
+}
+
+/// Trains and evaluates one cell in its own folder, or goes on where it was stopped; `None` if `stop` ended it.
+pub fn cell(
+    environment: &EnvironmentConfig,
+    memory: MemoryName,
+    seed: u64,
+    steps: u64,
+    output: &Path,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Option<Cell>> {
+    let config = cell_run(environment, memory, seed, steps)?;
+    let folder = output.join(format!("{}-{}-{seed}", config.environment, memory.name()));
+    let file = folder.join("cell.json");
+    if let Some(done) = read(&file)?.filter(|cell| cell.steps >= steps) {
+        return Ok(Some(done));
+    }
+    let make = || environment.make();
+    let trained = train(&config, &make, &folder, device, stop)?;
+    if !trained.progress.finished {
+        return Ok(None);
+    }
+    let wanted = EvaluationConfig { episodes: EPISODES, seed };
+    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, device, stop)?;
+    if stop.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let cell = Cell {
+        environment: config.environment,
+        memory,
+        seed,
+        parameters: trained.policy.parameter_count(),
+        steps: trained.progress.steps,
+        seconds: trained.progress.seconds,
+        best: trained.progress.best.unwrap_or(f64::NAN),
+        evaluation: found.mean(),
+    };
+    let text = serde_json::to_string_pretty(&cell).map_err(|error| Error::Configuration(error.to_string()))?;
+    std::fs::write(&file, text).map_err(Error::file(&file))?;
+    Ok(Some(cell))
+}
+
+fn read(path: &Path) -> Result<Option<Cell>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(serde_json::from_str(&text).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path)(error)),
+    }
+}
+
+/// The mean of the middle half (Agarwal et al. 2021): the lowest and the highest quarter are left out, a value that
+/// lies across the border in part.
+pub fn interquartile_mean(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = sorted.len() as f64;
+    let (from, to) = (0.25 * count, 0.75 * count);
+    let weight = |place: usize| ((place + 1) as f64).min(to) - (place as f64).max(from);
+    let weighted = sorted.iter().enumerate().map(|(place, value)| (weight(place).max(0.0), value));
+    weighted.clone().map(|(weight, value)| weight * value).sum::<f64>()
+        / weighted.map(|(weight, _)| weight).sum::<f64>()
+}
+
+/// The 95 % interval of the interquartile mean: values are drawn again with replacement, 2,000 times, from a fixed seed.
+pub fn interval(values: &[f64]) -> [f64; 2] {
+    const TIMES: usize = 2_000;
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut means: Vec<f64> = (0..TIMES)
+        .map(|_| {
+            let drawn: Vec<f64> = values.iter().map(|_| values[random.random_range(0..values.len())]).collect();
+            interquartile_mean(&drawn)
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    [means[TIMES / 40], means[TIMES - 1 - TIMES / 40]]
+}
+
+/// One row an environment and memory, in the order of the cells.
+pub fn rows(cells: &[Cell]) -> Vec<Row> {
+    let mut rows: Vec<Row> = vec![];
+    for cell in cells {
+        let same = |row: &Row| row.environment == cell.environment && row.memory == cell.memory;
+        if rows.iter().any(same) {
+            continue;
+        }
+        let own: Vec<&Cell> =
+            cells.iter().filter(|other| other.environment == cell.environment && other.memory == cell.memory).collect();
+        let of = |value: fn(&Cell) -> f64| own.iter().map(|cell| value(cell)).collect::<Vec<f64>>();
+        rows.push(Row {
+            environment: cell.environment.clone(),
+            memory: cell.memory,
+            seeds: own.len(),
+            parameters: cell.parameters,
+            steps: cell.steps,
+            seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
+            best: interquartile_mean(&of(|cell| cell.best)),
+            interval: interval(&of(|cell| cell.best)),
+            evaluation: interquartile_mean(&of(|cell| cell.evaluation)),
+        });
+    }
+    rows
+}
+
+/// Rows as a Markdown table.
+pub fn table(rows: &[Row]) -> String {
+    let mut text =
+        "| environment | memory | parameters | steps | seeds | s a seed | best mean return | 95 % | greedy |\n\
+                    |---|---|---|---|---|---|---|---|---|\n"
+            .to_string();
+    for row in rows {
+        let Row { environment, parameters, steps, seeds, seconds, best, interval: [low, high], evaluation, .. } = row;
+        let memory = row.memory.name();
+        text += &format!(
+            "| {environment} | {memory} | {parameters} | {steps} | {seeds} | {seconds:.0} | {best:.3} | \
+             {low:.3} to {high:.3} | {evaluation:.3} |\n"
+        );
+    }
+    text
+}

@@ -1,0 +1,74 @@
+//! Distributions over actions: drawn on the host, their log-probabilities and entropies with gradients.
+
+use crate::environment::ActionSpace;
+use crate::error::Result;
+use candle_core::{D, DType, Tensor};
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution, StandardNormal};
+
+/// ½·ln 2π
+const HALF_LOG_TAU: f64 = 0.918_938_533_204_672_7;
+
+/// How an action is taken from a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Drawn.
+    Drawn,
+    /// The most probable.
+    Greedy,
+}
+
+/// Takes one action from what a policy says of it (logits, or means and logarithms of standard deviations), into `action`;
+/// gives its log-probability.
+pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut impl Rng, action: &mut [f32]) -> f32 {
+    match space {
+        ActionSpace::Discrete(_) => {
+            let most = said.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let total: f64 = said.iter().map(|logit| f64::from(logit - most).exp()).sum();
+            let log_mass = |place: usize| f64::from(said[place] - most) - total.ln();
+            let place = match choice {
+                Choice::Greedy => said.iter().position(|logit| *logit == most).unwrap_or(0),
+                Choice::Drawn => {
+                    let mut left: f64 = random.random_range(0.0..1.0);
+                    let drawn = (0..said.len()).find(|place| {
+                        left -= log_mass(*place).exp();
+                        left < 0.0
+                    });
+                    drawn.unwrap_or(said.len() - 1)
+                }
+            };
+            action[0] = place as f32;
+            log_mass(place) as f32
+        }
+        ActionSpace::Continuous(size) => {
+            let (means, spreads) = said.split_at(size);
+            let mut sum = 0.0;
+            for ((action, mean), spread) in action.iter_mut().zip(means).zip(spreads) {
+                let noise: f64 = match choice {
+                    Choice::Greedy => 0.0,
+                    Choice::Drawn => StandardNormal.sample(random),
+                };
+                *action = mean + (f64::from(spread.exp()) * noise) as f32;
+                sum -= 0.5 * noise * noise + f64::from(*spread) + HALF_LOG_TAU;
+            }
+            sum as f32
+        }
+    }
+}
+
+/// Log-probabilities of `actions` \[batch, T, size\] and entropies, both \[batch, T\].
+pub fn log_probability(space: ActionSpace, said: &Tensor, actions: &Tensor) -> Result<(Tensor, Tensor)> {
+    match space {
+        ActionSpace::Discrete(_) => {
+            let log_masses = candle_nn::ops::log_softmax(said, D::Minus1)?;
+            let chosen = log_masses.gather(&actions.to_dtype(DType::U32)?.contiguous()?, 2)?.squeeze(2)?;
+            Ok((chosen, (log_masses.exp()? * &log_masses)?.sum(D::Minus1)?.neg()?))
+        }
+        ActionSpace::Continuous(size) => {
+            let (means, spreads) = (said.narrow(2, 0, size)?, said.narrow(2, size, size)?);
+            let noise = ((actions - means)? / spreads.exp()?)?;
+            let each = ((noise.sqr()? * -0.5)? - &spreads)?.affine(1.0, -HALF_LOG_TAU)?;
+            Ok((each.sum(D::Minus1)?, spreads.affine(1.0, HALF_LOG_TAU + 0.5)?.sum(D::Minus1)?))
+        }
+    }
+}

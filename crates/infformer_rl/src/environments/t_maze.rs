@@ -1,0 +1,107 @@
+//! A sign at one end of a corridor says which way to turn at the other.
+//!
+//! The agent begins at x = 0 and sees (0, goal), the goal being +1 (up) or −1 (down). It sees the goal this once. In
+//! the corridor, and at x = 0 later, it sees (0, 0); at the junction x = T and on the two fields beside it, (1, y).
+//! Actions: 0 right, 1 up, 2 left, 3 down; a move into a wall leaves it where it is. An episode has exactly T + 1
+//! steps. Its last gives 1 if y is the goal, else 0. Each step before the last costs 1/T under a [`Penalty`], so that
+//! the worst return is −1. The best is 1: T times right, then the turn.
+//!
+//! The passive T-maze of Ni et al. (*When Do Transformers Shine in RL?*, NeurIPS 2023), after Bakker (2001); the second
+//! penalty is that of AMAGO (Grigsby et al., ICLR 2024).
+
+use super::after_the_end;
+use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use infformer::model::Input;
+use infformer::{Channel, Scale};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+const RIGHT: usize = 0;
+const UP: usize = 1;
+const LEFT: usize = 2;
+const ACTIONS: usize = 4;
+
+/// Which steps before the last cost 1/T.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Penalty {
+    /// Every step at whose end x is less than the number of steps, as published: one wrong move costs at every step
+    /// that follows.
+    BehindTime,
+    /// Every step that is not to the right. The same best play, but far easier to learn.
+    AnyWrongMove,
+}
+
+/// A corridor of any length, in a few numbers.
+#[derive(Debug, Clone)]
+pub struct TMaze {
+    corridor: usize,
+    penalty: Penalty,
+    x: usize,
+    y: i8,
+    goal: i8,
+    time: usize,
+    observation: [f32; 2],
+    over: bool,
+}
+
+impl TMaze {
+    /// A maze with so many steps from the sign to the junction, 1 at least.
+    pub fn new(corridor: usize, penalty: Penalty) -> Self {
+        Self { corridor: corridor.max(1), penalty, x: 0, y: 0, goal: 1, time: 0, observation: [0.0; 2], over: true }
+    }
+
+    fn walk(&mut self, action: usize) {
+        let junction = self.x == self.corridor;
+        match action {
+            RIGHT => self.x += usize::from(!junction),
+            LEFT => self.x -= usize::from(self.y == 0 && self.x > 0),
+            UP => self.y = (self.y + i8::from(junction)).min(1),
+            _ => self.y = (self.y - i8::from(junction)).max(-1),
+        }
+    }
+}
+
+impl Environment for TMaze {
+    fn observations(&self) -> Vec<Input> {
+        let channel = |name| Channel::new(name, "", Scale::Given(1.0));
+        vec![Input::Continuous { name: "seen".into(), channels: vec![channel("junction"), channel("side")] }]
+    }
+
+    fn actions(&self) -> ActionSpace {
+        ActionSpace::Discrete(ACTIONS)
+    }
+
+    fn returns(&self) -> [f64; 2] {
+        [-1.0, 1.0]
+    }
+
+    fn reset(&mut self, seed: u64) -> &[f32] {
+        let up: bool = ChaCha8Rng::seed_from_u64(seed).random();
+        self.goal = if up { 1 } else { -1 };
+        (self.x, self.y, self.time, self.over) = (0, 0, 0, false);
+        self.observation = [0.0, f32::from(self.goal)];
+        &self.observation
+    }
+
+    fn step(&mut self, action: Action) -> Step<'_> {
+        if self.over {
+            return after_the_end(&self.observation);
+        }
+        let action = action.choice(ACTIONS);
+        self.walk(action);
+        self.time += 1;
+        self.observation = if self.x == self.corridor { [1.0, f32::from(self.y)] } else { [0.0, 0.0] };
+        self.over = self.time > self.corridor;
+        let wrong = match self.penalty {
+            Penalty::BehindTime => self.x < self.time,
+            Penalty::AnyWrongMove => action != RIGHT,
+        };
+        let (reward, ending) = if self.over {
+            (if self.y == self.goal { 1.0 } else { 0.0 }, Ending::Terminated)
+        } else {
+            (if wrong { -1.0 / self.corridor as f32 } else { 0.0 }, Ending::Running)
+        };
+        Step { observation: &self.observation, reward, ending }
+    }
+}

@@ -1,0 +1,169 @@
+//! Memories of policies, one a file, and their names. A new one is a file here, a variant of [`MemoryConfig`] and a name.
+
+pub mod nothing;
+pub mod frame_stack;
+pub mod gru;
+pub mod lstm;
+pub mod linear_recurrence;
+
+pub use frame_stack::FrameStack;
+pub use gru::{Gru, GruMemory};
+pub use linear_recurrence::LinearRecurrence;
+pub use lstm::Lstm;
+pub use nothing::Nothing;
+
+use crate::error::Result;
+use crate::memory::Memory;
+use candle_nn::VarBuilder;
+use clap::ValueEnum;
+use infformer::MemoryConfig as WithoutTraining;
+use infformer::basis::BasisKind;
+use infformer::density::Measure;
+use infformer::forgetting::{AdaptiveRule, Forgetting, Projection};
+use infformer::model::{LongTermConfig, LongTermForgetting, ReadingDensity};
+use serde::{Deserialize, Serialize};
+
+/// What a policy remembers with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum MemoryConfig {
+    /// The model of `infformer`, or the same transformer with its window alone.
+    Transformer {
+        /// Transformer layers.
+        layers: usize,
+        /// h
+        attention_heads: usize,
+        /// S
+        short_term: usize,
+        /// L
+        chunk: usize,
+        /// The memory beyond the window, if any.
+        long_term: Option<LongTermConfig>,
+    },
+    /// None: what is seen now.
+    Nothing,
+    /// The last `frames` ticks, side by side.
+    FrameStack {
+        /// How many, this one included.
+        frames: usize,
+    },
+    /// A gated recurrent unit (Cho et al. 2014).
+    Gru {
+        /// Hidden units.
+        hidden: usize,
+    },
+    /// Long short-term memory (Hochreiter and Schmidhuber 1997; with a forget gate, Gers et al. 2000).
+    Lstm {
+        /// Hidden units.
+        hidden: usize,
+    },
+    /// A diagonal complex linear recurrence (the linear recurrent unit of Orvieto et al. 2023).
+    LinearRecurrence {
+        /// Complex units.
+        hidden: usize,
+    },
+}
+
+/// The memories that a comparison has, in the order of its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryName {
+    /// Ours with `Adaptive` forgetting: blocks that merge where least is lost.
+    InfformerAdaptive,
+    /// Ours with `PowerLaw` forgetting: detail falls like 1/age.
+    InfformerPowerLaw,
+    /// Ours with `Uniform` forgetting, read with every tick counting the same.
+    InfformerUniform,
+    /// Ours as published: geometric forgetting on Gaussian functions, one Gaussian density a query.
+    InfformerPaper,
+    /// The same transformer with a window of as many bytes.
+    Window,
+    /// A gated recurrent unit.
+    Gru,
+    /// Long short-term memory.
+    Lstm,
+    /// A diagonal linear recurrence.
+    LinearRecurrence,
+    /// The last four ticks.
+    FrameStack,
+    /// No memory.
+    None,
+}
+
+/// S and L of the transformers.
+const SHORT_TERM: usize = 32;
+const CHUNK: usize = 16;
+/// N
+const CAPACITY: usize = 64;
+
+impl MemoryName {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            MemoryName::InfformerAdaptive => "infformer-adaptive",
+            MemoryName::InfformerPowerLaw => "infformer-power-law",
+            MemoryName::InfformerUniform => "infformer-uniform",
+            MemoryName::InfformerPaper => "infformer-paper",
+            MemoryName::Window => "window",
+            MemoryName::Gru => "gru",
+            MemoryName::Lstm => "lstm",
+            MemoryName::LinearRecurrence => "linear-recurrence",
+            MemoryName::FrameStack => "frame-stack",
+            MemoryName::None => "none",
+        }
+    }
+
+    /// The memory, a recurrent one with `hidden` units.
+    pub fn config(self, hidden: usize) -> MemoryConfig {
+        let ours = |long_term: LongTermConfig| MemoryConfig::Transformer {
+            layers: 1,
+            attention_heads: 4,
+            short_term: SHORT_TERM,
+            chunk: CHUNK,
+            long_term: Some(LongTermConfig { capacity: CAPACITY, ..long_term }),
+        };
+        let signal = |forgetting| LongTermConfig {
+            forgetting: LongTermForgetting::Signal(forgetting),
+            ..LongTermConfig::default()
+        };
+        match self {
+            MemoryName::InfformerAdaptive => ours(signal(Forgetting::Adaptive(AdaptiveRule::ageless()))),
+            MemoryName::InfformerPowerLaw => ours(signal(WithoutTraining::trajectory(vec![]).forgetting)),
+            MemoryName::InfformerUniform => {
+                ours(LongTermConfig { measure: Measure::Lifetime, ..signal(Forgetting::Uniform) })
+            }
+            MemoryName::InfformerPaper => {
+                let basis = BasisKind::GaussianRbf { widths: vec![0.01, 0.05] };
+                let geometric = Forgetting::Geometric { tau: 0.75, basis, projection: Projection::default() };
+                ours(LongTermConfig { density: ReadingDensity::Affine { variance_floor: 1e-6 }, ..signal(geometric) })
+            }
+            MemoryName::Window => MemoryConfig::Transformer {
+                layers: 1,
+                attention_heads: 4,
+                // A tick of the window is three vectors of state, a coefficient one.
+                short_term: SHORT_TERM + CAPACITY.div_ceil(3),
+                chunk: CHUNK,
+                long_term: None,
+            },
+            MemoryName::Gru => MemoryConfig::Gru { hidden },
+            MemoryName::Lstm => MemoryConfig::Lstm { hidden },
+            MemoryName::LinearRecurrence => MemoryConfig::LinearRecurrence { hidden },
+            MemoryName::FrameStack => MemoryConfig::FrameStack { frames: 4 },
+            MemoryName::None => MemoryConfig::Nothing,
+        }
+    }
+}
+
+impl MemoryConfig {
+    /// The memory over a stream of the given width; `None` for a transformer, which is a policy of its own.
+    pub fn build(&self, width: usize, vb: VarBuilder) -> Result<Option<Box<dyn Memory>>> {
+        Ok(Some(match *self {
+            MemoryConfig::Transformer { .. } => return Ok(None),
+            MemoryConfig::Nothing => Box::new(Nothing),
+            MemoryConfig::FrameStack { frames } => Box::new(FrameStack::new(width, frames, vb)?),
+            MemoryConfig::Gru { hidden } => Box::new(GruMemory::new(width, hidden, vb)?),
+            MemoryConfig::Lstm { hidden } => Box::new(Lstm::new(width, hidden, vb)?),
+            MemoryConfig::LinearRecurrence { hidden } => Box::new(LinearRecurrence::new(width, hidden, vb)?),
+        }))
+    }
+}

@@ -1,0 +1,364 @@
+//! An actor and a critic over one memory: what is trained on an environment, and what an agent then runs.
+//!
+//! A policy sees the environment's observation, the action before it and whether the episode has just begun, as POPGym's
+//! protocol has it. All policies have the same encoder, feed-forward part and heads; they differ in their memory.
+
+use crate::environment::{ActionSpace, Environment};
+use crate::error::{Error, Result};
+use crate::memories::{MemoryConfig, MemoryName};
+use crate::memory::Memory;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use infformer::model::parameters::seeded;
+use infformer::model::{
+    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Parameters, Reset, Wanted,
+};
+use infformer::{Channel, Scale};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// Sizes and memory of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// d: width of the stream.
+    pub width: usize,
+    /// Hidden units of the feed-forward part.
+    pub feed_forward: usize,
+    /// What it remembers with.
+    pub memory: MemoryConfig,
+}
+
+/// What a policy sees and does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spaces {
+    /// The environment's observation, then the action before and whether this is the first tick.
+    pub inputs: Vec<Input>,
+    /// What an action is.
+    pub actions: ActionSpace,
+}
+
+impl Spaces {
+    /// Those of an environment.
+    pub fn of(environment: &dyn Environment) -> Self {
+        let (mut inputs, actions) = (environment.observations(), environment.actions());
+        let name = "previous_action".to_string();
+        inputs.push(match actions {
+            ActionSpace::Discrete(choices) => Input::Token { name, vocabulary: choices + 1 },
+            ActionSpace::Continuous(size) => {
+                let channel = |number| Channel::new(&format!("a{number}"), "", Scale::Given(1.0));
+                Input::Continuous { name, channels: (0..size).map(channel).collect() }
+            }
+        });
+        inputs.push(Input::Token { name: "first".into(), vocabulary: 2 });
+        Self { inputs, actions }
+    }
+
+    /// Channels of what a policy sees.
+    pub fn channels(&self) -> usize {
+        self.inputs.iter().map(Input::channels).sum()
+    }
+
+    /// Numbers of one action: a choice is one.
+    pub fn action_size(&self) -> usize {
+        match self.actions {
+            ActionSpace::Discrete(_) => 1,
+            ActionSpace::Continuous(size) => size,
+        }
+    }
+
+    /// The channels after the observation's: the action before (`None` at the first tick), and whether it is the first.
+    pub fn write_previous(&self, action: Option<&[f32]>, channels: &mut [f32]) {
+        let (last, previous) = match channels.split_last_mut() {
+            Some((last, previous)) => (last, previous),
+            None => return,
+        };
+        *last = f32::from(u8::from(action.is_none()));
+        match (self.actions, action) {
+            (_, None) => previous.fill(0.0),
+            (ActionSpace::Discrete(_), Some(action)) => previous[0] = action[0] + 1.0,
+            (ActionSpace::Continuous(_), Some(action)) => {
+                previous.iter_mut().zip(action).for_each(|(to, from)| *to = from.clamp(-1.0, 1.0));
+            }
+        }
+    }
+
+    fn heads(&self) -> Vec<Head> {
+        let kind = match self.actions {
+            ActionSpace::Discrete(classes) => HeadKind::Logits { classes },
+            ActionSpace::Continuous(size) => HeadKind::Gaussian { size },
+        };
+        vec![Head { name: "action".into(), kind }, Head { name: "value".into(), kind: HeadKind::Value }]
+    }
+}
+
+/// A policy and its weights. It holds no state; see [`PolicyState`].
+#[derive(Debug)]
+pub struct Policy {
+    spaces: Spaces,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Model(Box<Model>),
+    Layer(Box<Layer>),
+}
+
+/// The transformer layer of `infformer` with another memory in the place of its attention.
+#[derive(Debug)]
+struct Layer {
+    encoder: Encoder,
+    memory_norm: LayerNorm,
+    memory: Box<dyn Memory>,
+    feed_forward_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    norm: LayerNorm,
+    action: Linear,
+    value: Linear,
+    parameters: Parameters,
+}
+
+/// What a policy remembers, one member a row.
+#[derive(Debug, Clone)]
+pub enum PolicyState {
+    /// Of a model.
+    Model(ModelState),
+    /// Of another memory: tensors \[batch, ..\].
+    Tensors(Vec<Tensor>),
+}
+
+/// What a policy says.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Logits \[batch, T, choices\], or means and logarithms of standard deviations \[batch, T, 2·size\].
+    pub action: Tensor,
+    /// The expected return \[batch, T\].
+    pub value: Tensor,
+    /// The memory's regulariser, where it has one.
+    pub regulariser: Option<Tensor>,
+}
+
+impl PolicyConfig {
+    /// The memory `name` at the size of the comparisons: d = 64, and as many parameters as `infformer-adaptive` to a
+    /// tenth. What has no hidden units to be counted out has a larger feed-forward part.
+    pub fn named(name: MemoryName, spaces: &Spaces) -> Result<Self> {
+        const WIDTH: usize = 64;
+        const FEED_FORWARD: usize = 128;
+        let config = |memory, feed_forward| Self { width: WIDTH, feed_forward, memory };
+        let ours = config(MemoryName::InfformerAdaptive.config(0), FEED_FORWARD);
+        let parameters = |config: &Self| Ok::<_, Error>(config.init(spaces, 0, &Device::Cpu)?.parameter_count());
+        let most = parameters(&ours)?;
+        let largest = |make: &dyn Fn(usize) -> Self| {
+            let (mut fits, mut too_large) = (1, 2);
+            while parameters(&make(too_large))? <= most {
+                (fits, too_large) = (too_large, 2 * too_large);
+            }
+            while too_large - fits > 1 {
+                let middle = (fits + too_large) / 2;
+                if parameters(&make(middle))? <= most { fits = middle } else { too_large = middle }
+            }
+            Ok::<_, Error>(make(fits))
+        };
+        match name {
+            MemoryName::Gru | MemoryName::Lstm | MemoryName::LinearRecurrence => {
+                largest(&|hidden| config(name.config(hidden), FEED_FORWARD))
+            }
+            MemoryName::Window | MemoryName::FrameStack | MemoryName::None => {
+                largest(&|feed_forward| config(name.config(0), feed_forward))
+            }
+            _ => Ok(config(name.config(0), FEED_FORWARD)),
+        }
+    }
+
+    /// Says what is wrong, if anything is.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::Configuration(format!("policy.{what} is 1 or more")));
+        let hidden = match self.memory {
+            MemoryConfig::Gru { hidden } | MemoryConfig::Lstm { hidden } => hidden,
+            MemoryConfig::LinearRecurrence { hidden } => hidden,
+            MemoryConfig::FrameStack { frames } => frames,
+            MemoryConfig::Nothing | MemoryConfig::Transformer { .. } => 1,
+        };
+        match (self.width, self.feed_forward, hidden) {
+            (0, ..) => refuse("width"),
+            (_, 0, _) => refuse("feed_forward"),
+            (.., 0) => refuse("memory: a number of hidden units or frames"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The model, where the memory is one of `infformer`'s.
+    pub fn model_config(&self, spaces: &Spaces) -> Option<ModelConfig> {
+        let MemoryConfig::Transformer { layers, attention_heads, short_term, chunk, long_term } = self.memory.clone()
+        else {
+            return None;
+        };
+        let base = ModelConfig::new(spaces.inputs.clone(), spaces.heads());
+        let (width, feed_forward) = (self.width, self.feed_forward);
+        Some(ModelConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term, ..base })
+    }
+
+    /// New weights from a seed.
+    pub fn init(&self, spaces: &Spaces, seed: u64, device: &Device) -> Result<Policy> {
+        self.validate()?;
+        let body = match self.model_config(spaces) {
+            Some(config) => Body::Model(Box::new(config.init_seeded(seed, DType::F32, device)?)),
+            None => {
+                let mut problem = None;
+                let made = seeded(seed, DType::F32, device, |vb| {
+                    Ok(Layer::new(self, spaces, vb).map_err(|error| problem = Some(error)).ok())
+                });
+                let (layer, parameters) = made?;
+                match (layer, problem) {
+                    (Some(layer), _) => Body::Layer(Box::new(Layer { parameters, ..layer })),
+                    (None, Some(error)) => return Err(error),
+                    (None, None) => return Err(Error::Configuration("policy.memory has no layer".into())),
+                }
+            }
+        };
+        Ok(Policy { spaces: spaces.clone(), body })
+    }
+}
+
+impl Layer {
+    fn new(config: &PolicyConfig, spaces: &Spaces, vb: VarBuilder) -> Result<Self> {
+        let (width, hidden) = (config.width, config.feed_forward);
+        let memory = config.memory.build(width, vb.pp("memory"))?;
+        let memory = memory.ok_or_else(|| Error::Configuration("a transformer is a policy of its own".into()))?;
+        let heads = spaces.heads();
+        Ok(Self {
+            encoder: Encoder::new(&spaces.inputs, width, vb.pp("encoder"))?,
+            memory_norm: LayerNorm::new(width, vb.pp("memory_norm"))?,
+            memory,
+            feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
+            up: Linear::with_bias(width, hidden, vb.pp("feed_forward.up"))?,
+            down: Linear::with_bias(hidden, width, vb.pp("feed_forward.down"))?,
+            norm: LayerNorm::new(width, vb.pp("norm"))?,
+            action: Linear::with_bias(width, heads[0].kind.size(), vb.pp("heads.action"))?,
+            value: Linear::with_bias(width, 1, vb.pp("heads.value"))?,
+            parameters: Parameters::new(),
+        })
+    }
+
+    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Said, Vec<Tensor>)> {
+        let x = self.encoder.forward(x, DType::F32)?;
+        let (remembered, state) = self.memory.forward(&self.memory_norm.forward(&x)?, resets, state)?;
+        let x = (x + remembered)?;
+        let hidden = self.up.forward(&self.feed_forward_norm.forward(&x)?)?.gelu()?;
+        let x = self.norm.forward(&(x + self.down.forward(&hidden)?)?)?;
+        let value = self.value.forward(&x)?.squeeze(2)?;
+        Ok((Said { action: self.action.forward(&x)?, value, regulariser: None }, state))
+    }
+}
+
+impl Policy {
+    /// A trained model as a policy, for `spaces`. Errors: it has other inputs or heads.
+    pub fn from_model(model: Model, spaces: &Spaces) -> Result<Self> {
+        if model.config().inputs != spaces.inputs || model.config().heads != spaces.heads() {
+            let message = "the model has other inputs or heads than the environment needs";
+            return Err(Error::Configuration(message.into()));
+        }
+        Ok(Self { spaces: spaces.clone(), body: Body::Model(Box::new(model)) })
+    }
+
+    /// What it sees and does.
+    pub fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// The model, where it is one: it can be saved and shipped.
+    pub fn model(&self) -> Option<&Model> {
+        match &self.body {
+            Body::Model(model) => Some(model),
+            Body::Layer(_) => None,
+        }
+    }
+
+    /// The weights by name.
+    pub fn parameters(&self) -> &Parameters {
+        match &self.body {
+            Body::Model(model) => model.parameters(),
+            Body::Layer(layer) => &layer.parameters,
+        }
+    }
+
+    /// How many numbers the weights are.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters().values().map(|var| var.elem_count()).sum()
+    }
+
+    /// The state of `batch` members that have seen nothing.
+    pub fn empty_state(&self, batch: usize) -> Result<PolicyState> {
+        Ok(match &self.body {
+            Body::Model(model) => PolicyState::Model(model.empty_state(batch)?),
+            Body::Layer(layer) => PolicyState::Tensors(layer.memory.empty_state(batch)?),
+        })
+    }
+
+    /// Takes x \[batch, T, channels\] from `state` on. Gradients flow to the weights and within the segment.
+    pub fn forward(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
+        match (&self.body, state) {
+            (Body::Model(model), PolicyState::Model(state)) => {
+                let (mut outputs, state) = model.forward_segment(x, resets, Wanted::All, state)?;
+                let value = outputs.heads.swap_remove(1).squeeze(2)?;
+                let said = Said { action: outputs.heads.swap_remove(0), value, regulariser: outputs.regulariser };
+                Ok((said, PolicyState::Model(state.detach())))
+            }
+            (Body::Layer(layer), PolicyState::Tensors(state)) => {
+                let (said, state) = layer.forward(x, resets, state)?;
+                Ok((said, PolicyState::Tensors(state)))
+            }
+            _ => Err(Error::Configuration("this state belongs to another kind of memory".into())),
+        }
+    }
+
+    /// Reads what [`PolicyState::save`] wrote, for the same policy.
+    pub fn load_state(&self, bytes: &[u8]) -> Result<PolicyState> {
+        let layer = match &self.body {
+            Body::Model(model) => return Ok(PolicyState::Model(ModelState::load(bytes, model)?)),
+            Body::Layer(layer) => layer,
+        };
+        let refuse = |message: String| Error::Configuration(format!("a saved state: {message}"));
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| refuse(error.to_string()))?;
+        let expected = layer.memory.empty_state(1)?;
+        let read = |number: usize| {
+            let view = tensors.tensor(&number.to_string()).map_err(|error| refuse(error.to_string()))?;
+            if view.shape().get(1..) != expected[number].dims().get(1..) {
+                return Err(refuse(format!("{:?} instead of {:?}", view.shape(), expected[number].dims())));
+            }
+            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            Ok(Tensor::from_vec(values.collect::<Vec<f32>>(), view.shape(), expected[number].device())?)
+        };
+        Ok(PolicyState::Tensors((0..expected.len()).map(read).collect::<Result<_>>()?))
+    }
+}
+
+impl PolicyState {
+    /// The members at `places`, in that order.
+    pub fn select(&self, places: &[usize]) -> Result<Self> {
+        Ok(match self {
+            PolicyState::Model(state) => PolicyState::Model(state.select(places)?),
+            PolicyState::Tensors(tensors) => {
+                let index: Vec<u32> = places.iter().map(|place| *place as u32).collect();
+                let select = |tensor: &Tensor| {
+                    let index = Tensor::from_slice(&index, index.len(), tensor.device())?;
+                    tensor.contiguous()?.index_select(&index, 0)
+                };
+                PolicyState::Tensors(tensors.iter().map(select).collect::<candle_core::Result<_>>()?)
+            }
+        })
+    }
+
+    /// Bytes that [`Policy::load_state`] reads.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let tensors = match self {
+            PolicyState::Model(state) => return Ok(state.save()?),
+            PolicyState::Tensors(tensors) => tensors,
+        };
+        let named = tensors.iter().enumerate().map(|(number, tensor)| (number.to_string(), tensor.clone()));
+        Ok(safetensors::serialize(named.collect::<HashMap<_, _>>(), None).map_err(candle_core::Error::from)?)
+    }
+}
