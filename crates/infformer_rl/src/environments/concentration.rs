@@ -59,7 +59,7 @@ impl Concentration {
         &self.observation
     }
 
-    /// Twice the cards is also the expected number of steps of perfect play, rounded up.
+    /// T: ⌈2n − n/(2n − 1)⌉ in the source, which is twice the cards.
     fn most_steps(&self) -> usize {
         2 * self.face_up.len()
     }

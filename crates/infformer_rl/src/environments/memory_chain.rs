@@ -1,12 +1,12 @@
 //! Bits are shown at first; at last one of them is asked for.
 //!
 //! The clock t goes from 0 to N, the chain's length. An observation is the time left 1 − t/N, the question, and the
-//! bits. The bits are −1 or +1 at t = 0 and 0 after; the question is which bit, from 0 on, at t = N − 1, and 0 at all
-//! other times. The answer, 0 or 1, is the action that follows t = N − 1 when the last clock of the chain runs out:
-//! +1 if it is the bit, else −1. All other actions do nothing.
+//! bits. The bits are −1 or +1 at t = 0 and 0 after; the question is which bit, counted from 0, at t = N − 1, and 0 at
+//! all other times. The action after the question answers it, 0 for −1 and 1 for +1: the reward is +1 if that is the
+//! bit, else −1. All other actions do nothing.
 //!
-//! In the source the first step shows t = 0 a second time. So the bits are seen twice, at the beginning and after the
-//! first step; the question is seen after step N; step N + 1 answers it, sees t = N and ends the episode.
+//! As in the source the first step shows t = 0 a second time. So the bits are seen twice, at the beginning and after
+//! the first step; the question is seen after step N; step N + 1 answers it, sees t = N and ends the episode.
 //!
 //! MemoryChain of bsuite (Osband et al., *Behaviour Suite for Reinforcement Learning*, ICLR 2020).
 
@@ -32,7 +32,7 @@ pub struct MemoryChain {
 }
 
 impl MemoryChain {
-    /// A chain of a length and so many bits, 1 of each at least.
+    /// A chain of length N with so many bits, 1 of each at least.
     pub fn new(length: usize, bits: usize) -> Self {
         let bits = vec![false; bits.max(1)];
         let observation = vec![0.0; BEFORE_BITS + bits.len()];

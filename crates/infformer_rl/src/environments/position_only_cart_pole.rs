@@ -61,11 +61,12 @@ impl PositionOnlyCartPole {
         self.observation = [self.state[0] as f32, self.state[2] as f32];
     }
 
+    /// In the order of the source: the pole doubles every rounding in a few steps.
     fn push(&mut self, force: f64) {
         let [x, velocity, angle, turning] = self.state;
         let (sine, cosine) = angle.sin_cos();
-        let pushed = (force + POLE_MASS * HALF_LENGTH * turning * turning * sine) / TOTAL_MASS;
-        let inertia = HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cosine * cosine / TOTAL_MASS);
+        let pushed = (force + POLE_MASS * HALF_LENGTH * (turning * turning) * sine) / TOTAL_MASS;
+        let inertia = HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (cosine * cosine) / TOTAL_MASS);
         let turning_change = (GRAVITY * sine - cosine * pushed) / inertia;
         let velocity_change = pushed - POLE_MASS * HALF_LENGTH * turning_change * cosine / TOTAL_MASS;
         self.state = [

@@ -3,8 +3,8 @@
 //! The agent begins at x = 0 and sees (0, goal), the goal being +1 (up) or −1 (down). It sees the goal this once. In
 //! the corridor, and at x = 0 later, it sees (0, 0); at the junction x = T and on the two fields beside it, (1, y).
 //! Actions: 0 right, 1 up, 2 left, 3 down; a move into a wall leaves it where it is. An episode has exactly T + 1
-//! steps. Its last gives 1 if y is the goal, else 0. Each step before the last costs 1/T under a [`Penalty`], so that
-//! the worst return is −1. The best is 1: T times right, then the turn.
+//! steps. Its last gives 1 if y is the goal, else 0. Of the steps before it some cost 1/T each, as a [`Penalty`] says,
+//! so that the worst return is −1. The best is 1: T times right, then the turn.
 //!
 //! The passive T-maze of Ni et al. (*When Do Transformers Shine in RL?*, NeurIPS 2023), after Bakker (2001); the second
 //! penalty is that of AMAGO (Grigsby et al., ICLR 2024).
@@ -51,13 +51,14 @@ impl TMaze {
         Self { corridor: corridor.max(1), penalty, x: 0, y: 0, goal: 1, time: 0, observation: [0.0; 2], over: true }
     }
 
+    /// The junction is reached with the last step but one at the soonest, so that nobody comes back from a turn.
     fn walk(&mut self, action: usize) {
         let junction = self.x == self.corridor;
         match action {
             RIGHT => self.x += usize::from(!junction),
-            LEFT => self.x -= usize::from(self.y == 0 && self.x > 0),
-            UP => self.y = (self.y + i8::from(junction)).min(1),
-            _ => self.y = (self.y - i8::from(junction)).max(-1),
+            LEFT => self.x = self.x.saturating_sub(1),
+            UP => self.y = i8::from(junction),
+            _ => self.y = -i8::from(junction),
         }
     }
 }
