@@ -53,6 +53,7 @@ pub use memory::LayerMemory;
 pub use normalisation::LayerNorm;
 pub use parameters::Parameters;
 pub use schedule::{Clock, Reset};
+
 pub use state::{LayerState, ModelState};
 
 use crate::channels::{ChannelLayout, is_storable};
@@ -60,6 +61,7 @@ use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use layer::Layer;
+use schedule::Schedule;
 use std::sync::Arc;
 
 /// Chunks that are worked on at once. A longer segment is cut into such pieces: the gradient of a part of a tensor
@@ -256,7 +258,7 @@ impl Model {
         let readout = if readouts.is_empty() { None } else { Some(Tensor::cat(&readouts, 1)?) };
         let regulariser = match divergences.is_empty() {
             true => None,
-            false => Some(Tensor::cat(&divergences, 1)?.mean_all()?),
+            false => Some(Tensor::cat(&divergences, 0)?.mean_all()?),
         };
         let heads = self.heads.iter().zip(&self.config.heads).map(|(head, config)| {
             let y = head.forward(&stream)?;
@@ -285,13 +287,13 @@ impl Model {
     ) -> Result<(Tensor, Option<Tensor>)> {
         let ticks = x.dim(1)?;
         let (short_term, chunk) = (self.config.short_term, self.config.chunk);
-        let stretches = schedule::stretches(&mut state.clocks, resets, 0..ticks, short_term, chunk);
+        let schedule = Schedule::new(&mut state.clocks, resets, ticks, short_term, chunk);
         let mut stream = self.encoder.forward(x, self.dtype)?;
         let mut readout = None;
         let last = self.layers.len() - 1;
         for (number, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {
             let wanted = if number == last { wanted } else { 0 };
-            let output = layer.forward(&stream, &stretches, wanted, layer_state)?;
+            let output = layer.forward(&stream, &schedule, wanted, layer_state)?;
             (stream, readout) = (output.stream, output.readout);
             divergences.extend(output.divergences);
         }

@@ -53,7 +53,7 @@ fn every_weight_of_every_policy_and_density() {
             if sticky {
                 config.layers = 1;
             }
-            if density != ReadingDensity::Gibbs
+            if !matches!(density, ReadingDensity::Gibbs | ReadingDensity::Softmax)
                 && let Some(long_term) = &mut config.long_term
             {
                 long_term.regulariser = Some(Regulariser { sigma_0: 0.1, mu_0: Some(0.5) });

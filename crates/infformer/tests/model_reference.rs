@@ -159,6 +159,10 @@ impl Slow<'_> {
                     (0..config.width).map(|i| psi.iter().zip(&coefficients).map(|(p, b)| p * b[i]).sum()).collect()
                 }
                 ReadingDensity::Gaussian => panic!("not written down slowly"),
+                ReadingDensity::Softmax => {
+                    let weights: Vector = scores.iter().map(|score| score.exp()).collect();
+                    mean(&weights, &coefficients, config.width)
+                }
                 ReadingDensity::Gibbs => {
                     let mut age = lengths.iter().sum::<f64>();
                     let weight = |(score, length): (&f64, &f64)| {
@@ -245,6 +249,7 @@ fn the_fast_model_is_the_slow_one() {
     let signal = LongTermForgetting::Signal;
     for (policy, density) in [
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Gibbs),
+        (signal(Forgetting::Adaptive(rule)), ReadingDensity::Softmax),
         (LongTermForgetting::MeanPooled { rate: 2 }, ReadingDensity::Gibbs),
         (LongTermForgetting::MeanPooled { rate: 12 }, ReadingDensity::Gibbs),
         (signal(cosine), affine),

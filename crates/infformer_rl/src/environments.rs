@@ -67,6 +67,13 @@ pub enum EnvironmentConfig {
         /// Which moves cost something.
         penalty: Penalty,
     },
+    /// The same with a corridor that is drawn for each episode, log-uniformly from 1 on.
+    TMazes {
+        /// Most steps from the sign to the junction, 1 or more.
+        most: usize,
+        /// Which moves cost something.
+        penalty: Penalty,
+    },
     /// Bits shown at first, one of them asked for at last.
     MemoryChain {
         /// Ticks from the bits to the question, 1 or more.
@@ -116,12 +123,14 @@ impl EnvironmentConfig {
         let mut all: Vec<Self> = popgym.into_iter().flat_map(|kind| Difficulty::ALL.map(kind)).collect();
         all.push(Self::TMaze { corridor: 100, penalty: Penalty::BehindTime });
         all.push(Self::TMaze { corridor: 100, penalty: Penalty::AnyWrongMove });
+        all.push(Self::TMazes { most: 100, penalty: Penalty::BehindTime });
+        all.push(Self::TMazes { most: 100, penalty: Penalty::AnyWrongMove });
         all.push(Self::MemoryChain { length: 100, bits: 1 });
         all.push(Self::ProofOfMemory);
         all
     }
 
-    /// The name, as it stands in files and tables: `repeat-first-easy`, `t-maze-500`, `t-maze-500-any-wrong-move`,
+    /// The name, as it stands in files and tables: `repeat-first-easy`, `t-maze-500`, `t-maze-500-any-wrong-move`, `t-maze-up-to-500`,
     /// `memory-chain-256`, `memory-chain-256-bits-4`, `proof-of-memory`.
     pub fn name(&self) -> String {
         let (kind, difficulty) = match self {
@@ -134,10 +143,8 @@ impl EnvironmentConfig {
             Self::HigherLower(difficulty) => ("higher-lower", difficulty),
             Self::MultiarmedBandit(difficulty) => ("multiarmed-bandit", difficulty),
             Self::PositionOnlyCartPole(difficulty) => ("position-only-cart-pole", difficulty),
-            Self::TMaze { corridor, penalty: Penalty::BehindTime } => return format!("t-maze-{corridor}"),
-            Self::TMaze { corridor, penalty: Penalty::AnyWrongMove } => {
-                return format!("t-maze-{corridor}-any-wrong-move");
-            }
+            Self::TMaze { corridor, penalty } => return format!("t-maze-{corridor}{}", penalty.suffix()),
+            Self::TMazes { most, penalty } => return format!("t-maze-up-to-{most}{}", penalty.suffix()),
             Self::MemoryChain { length, bits: 1 } => return format!("memory-chain-{length}"),
             Self::MemoryChain { length, bits } => return format!("memory-chain-{length}-bits-{bits}"),
             Self::ProofOfMemory => return "proof-of-memory".into(),
@@ -149,11 +156,14 @@ impl EnvironmentConfig {
     pub fn parse(name: &str) -> Option<Self> {
         let number = |text: &str| text.parse().ok().filter(|number: &usize| *number > 0);
         let found = if let Some(rest) = name.strip_prefix("t-maze-") {
-            let (corridor, penalty) = match rest.strip_suffix("-any-wrong-move") {
+            let (corridor, penalty) = match rest.strip_suffix(Penalty::AnyWrongMove.suffix()) {
                 Some(corridor) => (corridor, Penalty::AnyWrongMove),
                 None => (rest, Penalty::BehindTime),
             };
-            Self::TMaze { corridor: number(corridor)?, penalty }
+            match corridor.strip_prefix("up-to-") {
+                Some(most) => Self::TMazes { most: number(most)?, penalty },
+                None => Self::TMaze { corridor: number(corridor)?, penalty },
+            }
         } else if let Some(rest) = name.strip_prefix("memory-chain-") {
             let (length, bits) = rest.split_once("-bits-").unwrap_or((rest, "1"));
             Self::MemoryChain { length: number(length)?, bits: number(bits)? }
@@ -177,6 +187,7 @@ impl EnvironmentConfig {
             Self::MultiarmedBandit(difficulty) => Box::new(MultiarmedBandit::new(difficulty)),
             Self::PositionOnlyCartPole(difficulty) => Box::new(PositionOnlyCartPole::new(difficulty)),
             Self::TMaze { corridor, penalty } => Box::new(TMaze::new(corridor, penalty)),
+            Self::TMazes { most, penalty } => Box::new(TMaze::drawn(1, most, penalty)),
             Self::MemoryChain { length, bits } => Box::new(MemoryChain::new(length, bits)),
             Self::ProofOfMemory => Box::new(ProofOfMemory::new()),
         }
@@ -196,7 +207,7 @@ impl EnvironmentConfig {
             Self::HigherLower(difficulty) => (difficulty, [0.00, 0.01, -0.01]),
             Self::MultiarmedBandit(difficulty) => (difficulty, [0.02, 0.01, 0.01]),
             Self::PositionOnlyCartPole(difficulty) => (difficulty, [0.12, 0.05, 0.04]),
-            Self::TMaze { .. } | Self::MemoryChain { .. } | Self::ProofOfMemory => return None,
+            Self::TMaze { .. } | Self::TMazes { .. } | Self::MemoryChain { .. } | Self::ProofOfMemory => return None,
         };
         Some(difficulty.among(published))
     }

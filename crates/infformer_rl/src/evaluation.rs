@@ -52,7 +52,7 @@ impl Evaluation {
 }
 
 /// Where the seeds of an evaluation's episodes come from: far from those of training.
-const STREAM: u64 = 0x5eed_0f_e7a1;
+const STREAM: u64 = 0xe7a1_0000_5eed_0000;
 
 /// The seed of episode `number` of an evaluation.
 pub fn evaluation_seed(seed: u64, number: usize) -> u64 {

@@ -127,7 +127,11 @@ impl MemoryName {
             ..LongTermConfig::default()
         };
         match self {
-            MemoryName::InfformerAdaptive => ours(signal(Forgetting::Adaptive(AdaptiveRule::ageless()))),
+            // However long ago something was, it is found as well.
+            MemoryName::InfformerAdaptive => ours(LongTermConfig {
+                density: ReadingDensity::Softmax,
+                ..signal(Forgetting::Adaptive(AdaptiveRule::ageless()))
+            }),
             MemoryName::InfformerPowerLaw => ours(signal(WithoutTraining::trajectory(vec![]).forgetting)),
             MemoryName::InfformerUniform => {
                 ours(LongTermConfig { measure: Measure::Lifetime, ..signal(Forgetting::Uniform) })

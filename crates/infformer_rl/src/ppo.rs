@@ -83,7 +83,8 @@ impl PpoConfig {
         if [members, ticks, epochs, minibatches].contains(&0) || !members.is_multiple_of(minibatches) {
             return refuse("members, ticks, epochs and minibatches are 1 or more; minibatches divides members");
         }
-        if ![gamma, lambda].iter().all(|share| (0.0..=1.0).contains(share)) || !(clip > 0.0 && clip < 1.0) {
+        let shares = [gamma, lambda].iter().all(|share| (0.0..=1.0).contains(share));
+        if !(shares && clip > 0.0 && clip < 1.0) {
             return refuse("gamma and lambda lie within 0 and 1, clip between them");
         }
         if ![value, entropy, regulariser].iter().all(|weight| weight.is_finite() && *weight >= 0.0) {

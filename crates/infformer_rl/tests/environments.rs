@@ -550,7 +550,7 @@ fn by_chance(config: EnvironmentConfig) -> Option<f64> {
         Battleship(difficulty) => of(difficulty, [64, 100, 144].map(battleship_by_chance)),
         HigherLower(_) | MultiarmedBandit(_) => 0.0,
         MemoryChain { .. } => 0.0,
-        PositionOnlyCartPole(_) | TMaze { .. } | ProofOfMemory => return None,
+        PositionOnlyCartPole(_) | TMaze { .. } | TMazes { .. } | ProofOfMemory => return None,
     })
 }
 
@@ -595,7 +595,8 @@ fn any_config() -> impl Strategy<Value = EnvironmentConfig> {
     let penalty = prop_oneof![Just(Penalty::BehindTime), Just(Penalty::AnyWrongMove)];
     prop_oneof![
         3 => prop::sample::select(EnvironmentConfig::all()),
-        1 => (1..40usize, penalty).prop_map(|(corridor, penalty)| EnvironmentConfig::TMaze { corridor, penalty }),
+        1 => (1..40usize, penalty.clone()).prop_map(|(corridor, penalty)| EnvironmentConfig::TMaze { corridor, penalty }),
+        1 => (1..40usize, penalty).prop_map(|(most, penalty)| EnvironmentConfig::TMazes { most, penalty }),
         1 => (1..40usize, 1..6usize).prop_map(|(length, bits)| EnvironmentConfig::MemoryChain { length, bits }),
     ]
 }

@@ -262,7 +262,7 @@ fn the_program_can_be_interrupted() {
 /// The runs that the documentation names are valid.
 #[test]
 fn the_runs_of_the_folder_are_valid() {
-    let runs = std::fs::read_dir(format!("{}/runs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let runs = std::fs::read_dir(format!("{}/runs/sequences", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let texts: Vec<String> = runs.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     assert_eq!(texts.len(), 5);
     let runs: Vec<TrainingConfig> = texts.iter().map(|text| TrainingConfig::from_ron(text).unwrap()).collect();

@@ -113,7 +113,7 @@ pub struct LongTermConfig {
     pub capacity: usize,
     /// How a query becomes a density. `Gibbs`.
     pub density: ReadingDensity,
-    /// What a stretch of the past counts before any query (`Gibbs` and `Gaussian`). `Recency { resolution: 16.0 }`.
+    /// What a stretch of the past counts before any query (under `Gibbs` and `Gaussian`). `Recency { resolution: 16.0 }`.
     pub measure: Measure,
     /// What is let into the memory. `Everything`.
     pub input_mask: InputMask,
@@ -147,6 +147,9 @@ pub enum ReadingDensity {
     /// p(t) ∝ exp(q·K(t)/√d_h) × measure: many peaks.
     #[default]
     Gibbs,
+    /// p ∝ exp(q·K(t)/√d_h) where every block, mean or cell of the reading grid counts the same, however long it is and
+    /// however long ago: one tick is found among millions. Many peaks.
+    Softmax,
     /// The normal density with the mean and variance of the Gibbs density: one peak.
     Gaussian,
     /// The paper's: μ = sigmoid(w_μ·s), σ² = softplus(w_σ·s) of the scores s = Kq/√d_h of the coefficients.
@@ -386,7 +389,7 @@ impl ModelConfig {
             number("regulariser.sigma_0", sigma_0, (1e-6..=1e3).contains(&sigma_0), "1e-6 to 1000")?;
             let mu_0 = mu_0.unwrap_or(0.0);
             number("regulariser.mu_0", mu_0, mu_0.is_finite(), "a finite number")?;
-            if long_term.density == ReadingDensity::Gibbs {
+            if matches!(long_term.density, ReadingDensity::Gibbs | ReadingDensity::Softmax) {
                 let allowed = "None: only Gaussian densities have a width to be regularised";
                 return refuse("long_term.regulariser".into(), "Some(..)".into(), allowed);
             }

@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::normalisation::LayerNorm;
 use super::product::{product, product_with_transposed};
 use super::reading::{Cells, Reader, add_to_histograms};
-use super::schedule::{Clock, Event, Stretch};
+use super::schedule::{Clock, Event, Schedule};
 use super::state::LayerState;
 use super::window::ShortTermAttention;
 use super::writing::Writer;
@@ -47,7 +47,7 @@ pub(crate) struct LayerOutput {
     pub(crate) stream: Tensor,
     /// W_o′·readout \[batch, ticks wanted, d\], if there is a long-term memory.
     pub(crate) readout: Option<Tensor>,
-    /// Divergences of the densities \[batch, ticks · h, 1\], stretch by stretch.
+    /// Divergences of the densities \[readings\], round by round.
     pub(crate) divergences: Vec<Tensor>,
 }
 
@@ -72,11 +72,11 @@ impl Layer {
     }
 
     /// Takes `x` \[batch, T, d\] through the layer and moves its state; only the ticks from `wanted` on come out.
-    /// `stretches` count their ticks from the beginning of `x`.
+    /// The `schedule` is of these ticks.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        stretches: &[Stretch],
+        schedule: &Schedule,
         wanted: usize,
         state: &mut LayerState,
     ) -> Result<LayerOutput> {
@@ -102,39 +102,49 @@ impl Layer {
             None => None,
         };
 
-        let (mut attended, mut readouts, mut divergences) = (vec![], vec![], vec![]);
-        for stretch in stretches {
-            if let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) {
-                if stretch.events.iter().any(|event| *event != Event::Nothing) {
-                    if state.writes.is_multiple_of(long_term.gradient_writes.saturating_add(1)) {
-                        *coefficients = coefficients.detach();
-                    }
-                    state.writes += 1;
-                    let chunk = inputs.narrow(1, stretch.ticks.start, self.chunk)?;
-                    *coefficients = long_term.writer.write(coefficients, &chunk, &stretch.events, &mut state.knots)?;
+        // Readings of all rounds side by side, and where the one of each wanted tick is \[batch, ticks wanted\].
+        let (mut readings, mut divergences, mut read) = (vec![], vec![], 0);
+        let mut places = vec![0; batch * (ticks - wanted)];
+        for round in &schedule.rounds {
+            let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) else { break };
+            if round.events.iter().any(|event| *event != Event::Nothing) {
+                if state.writes.is_multiple_of(long_term.gradient_writes.saturating_add(1)) {
+                    *coefficients = coefficients.detach();
                 }
-                let from = stretch.ticks.start.max(reads_from);
-                if let Some(queries) = long_queries.as_ref().filter(|_| from < stretch.ticks.end) {
-                    let queries = queries.narrow(1, from - reads_from, stretch.ticks.end - from)?;
-                    let (readout, divergence) =
-                        long_term.read(&queries, coefficients, &stretch.clocks, &mut state.knots)?;
-                    divergences.extend(divergence);
-                    let before = wanted.saturating_sub(from).min(stretch.ticks.end - from);
-                    if before < stretch.ticks.end - from {
-                        readouts.push(readout.narrow(1, before, stretch.ticks.end - from - before)?);
-                    }
+                state.writes += 1;
+                let starts: Vec<usize> = round.ticks.iter().map(|ticks| ticks.start).collect();
+                let chunk = rows(&inputs, &starts, self.chunk)?;
+                *coefficients = long_term.writer.write(coefficients, &chunk, &round.events, &mut state.knots)?;
+            }
+            let starts: Vec<usize> = round.ticks.iter().map(|ticks| ticks.start.max(reads_from)).collect();
+            let counts: Vec<usize> =
+                round.ticks.iter().zip(&starts).map(|(ticks, start)| ticks.end.saturating_sub(*start)).collect();
+            let longest = counts.iter().copied().max().unwrap_or(0);
+            let Some(queries) = long_queries.as_ref().filter(|_| longest > 0) else { continue };
+            let before: Vec<usize> = starts.iter().map(|start| start - reads_from).collect();
+            let queries = rows(queries, &before, longest)?;
+            let (reading, divergence) =
+                long_term.read(&queries, coefficients, &round.clocks, &counts, &mut state.knots)?;
+            readings.push(reading);
+            if let Some(divergence) = divergence {
+                divergences.push(real(&divergence, &counts)?);
+            }
+            for (member, (start, count)) in starts.iter().zip(&counts).enumerate() {
+                for tick in (*start..start + count).filter(|tick| *tick >= wanted) {
+                    places[member * (ticks - wanted) + tick - wanted] = read + tick - start;
                 }
             }
-            let from = stretch.ticks.start.max(wanted);
-            if from < stretch.ticks.end {
-                let count = stretch.ticks.end - from;
-                let mut clocks = stretch.clocks.clone();
-                clocks.iter_mut().for_each(|clock| clock.held += from - stretch.ticks.start);
-                let queries = queries.narrow(1, from - wanted, count)?;
-                let (first, length) = (from - hidden, self.ring + count);
-                let keys = keys.narrow(1, first, length)?;
-                attended.push(self.short_term.attend(&queries, &keys, &values.narrow(1, first, length)?, &clocks)?);
-            }
+            read += longest;
+        }
+        let mut attended = vec![];
+        for from in (wanted..ticks).step_by(self.chunk) {
+            let count = self.chunk.min(ticks - from);
+            let queries = queries.narrow(1, from - wanted, count)?;
+            let (first, length) = (from - hidden, self.ring + count);
+            let held: Vec<usize> =
+                schedule.held.chunks_exact(ticks).flat_map(|held| &held[from..from + count]).copied().collect();
+            let keys = keys.narrow(1, first, length)?;
+            attended.push(self.short_term.attend(&queries, &keys, &values.narrow(1, first, length)?, &held)?);
         }
 
         let last = |x: &Tensor| x.narrow(1, x.dim(1)? - self.ring, self.ring)?.contiguous();
@@ -145,7 +155,7 @@ impl Layer {
         }
         let mut stream = (x + self.short_term.output.forward(&Tensor::cat(&attended, 1)?)?)?;
         let readout = match &self.long_term {
-            Some(long_term) => Some(long_term.output.forward(&Tensor::cat(&readouts, 1)?)?),
+            Some(long_term) => Some(long_term.output.forward(&picked(&Tensor::cat(&readings, 1)?, &places)?)?),
             None => None,
         };
         if let Some(readout) = &readout {
@@ -156,6 +166,50 @@ impl Layer {
         debug_assert_eq!(stream.dims(), &[batch, ticks - wanted, width]);
         Ok(LayerOutput { stream, readout, divergences })
     }
+}
+
+/// `count` rows of x \[batch, n, ..\] from each member's `starts` on; beyond the last row, that row again.
+fn rows(x: &Tensor, starts: &[usize], count: usize) -> candle_core::Result<Tensor> {
+    let available = x.dim(1)?;
+    let alike = starts.iter().all(|start| *start == starts[0]);
+    if alike && starts[0] + count <= available {
+        return x.narrow(1, starts[0], count);
+    }
+    let places: Vec<usize> =
+        starts.iter().flat_map(|start| (*start..start + count).map(|row| row.min(available - 1))).collect();
+    picked(x, &places)
+}
+
+/// The values of x \[batch, n · h, 1\] that belong to the first `counts` of n readings of each member \[readings\].
+fn real(x: &Tensor, counts: &[usize]) -> candle_core::Result<Tensor> {
+    let (batch, rows, longest) = (counts.len(), x.dim(1)?, counts.iter().copied().max().unwrap_or(0));
+    let heads = rows / longest.max(1);
+    let of_member =
+        |(member, count): (usize, &usize)| (member * rows..member * rows + count * heads).map(|row| row as u32);
+    let index: Vec<u32> = counts.iter().enumerate().flat_map(of_member).collect();
+    let x = x.flatten_all()?;
+    if index.len() == batch * rows {
+        return Ok(x);
+    }
+    let count = index.len();
+    x.index_select(&Tensor::from_vec(index, count, x.device())?, 0)
+}
+
+/// Rows of x \[batch, n, ..\] by their `places` \[batch, m\] → \[batch, m, ..\].
+fn picked(x: &Tensor, places: &[usize]) -> candle_core::Result<Tensor> {
+    let (batch, available) = (x.dim(0)?, x.dim(1)?);
+    let count = places.len() / batch;
+    if count == available && places.chunks_exact(count).all(|of_member| of_member.iter().copied().eq(0..count)) {
+        return Ok(x.clone());
+    }
+    let index: Vec<u32> = places
+        .chunks_exact(count)
+        .enumerate()
+        .flat_map(|(member, of_member)| of_member.iter().map(move |place| (member * available + place) as u32))
+        .collect();
+    let index = Tensor::from_vec(index, batch * count, x.device())?;
+    let shape = [&[batch, count], &x.dims()[2..]].concat();
+    x.contiguous()?.flatten(0, 1)?.index_select(&index, 0)?.reshape(shape)
 }
 
 impl LongTermAttention {
@@ -196,12 +250,14 @@ impl LongTermAttention {
         folded.transpose(0, 1)?.reshape((batch, ticks, self.heads, width))
     }
 
-    /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix.
+    /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix. The first `counts` of each
+    /// member are its own; the rest fill up.
     pub(crate) fn read(
         &self,
         queries: &Tensor,
         coefficients: &Tensor,
         clocks: &[Clock],
+        counts: &[usize],
         knots: &mut [super::knots::Knots],
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (batch, ticks, heads, width) = queries.dims4()?;
@@ -210,7 +266,8 @@ impl LongTermAttention {
         let queries = queries.contiguous()?.reshape((batch, ticks * heads, width))?;
         let reading = self.reader.read(&queries, coefficients, &cells)?;
         if let Some(bins) = self.writer.bins() {
-            add_to_histograms(&reading.looked, bins, knots)?;
+            let counts: Vec<usize> = counts.iter().map(|count| count * heads).collect();
+            add_to_histograms(&reading.looked, bins, &counts, knots)?;
         }
         Ok((
             self.values(&reading.moment.reshape((batch * ticks, heads, width))?)?.reshape((batch, ticks, width))?,

@@ -40,7 +40,8 @@ impl LayerMemory<'_> {
     pub fn read(&mut self, x: &Tensor) -> Result<Tensor> {
         let clocks = vec![Clock { held: 0, chunks: self.chunks }; self.knots.len()];
         let queries = self.attention.queries(x)?;
-        let (readout, _) = self.attention.read(&queries, &self.coefficients, &clocks, &mut self.knots)?;
+        let counts = vec![x.dim(1)?; self.knots.len()];
+        let (readout, _) = self.attention.read(&queries, &self.coefficients, &clocks, &counts, &mut self.knots)?;
         Ok(self.attention.output.forward(&readout)?)
     }
 

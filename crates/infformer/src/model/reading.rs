@@ -7,7 +7,7 @@ use super::config::{LongTermConfig, ReadingDensity, Regulariser};
 use super::contiguous::contiguous;
 use super::knots::Knots;
 use super::product::{product, product_with_transposed};
-use super::writing::CellTable;
+use super::writing::{CellTable, NOTHING};
 use crate::basis::{Basis, BasisKind};
 use crate::error::Result;
 use crate::sticky;
@@ -28,6 +28,7 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 enum Density {
     Gibbs,
+    Softmax,
     Gaussian,
     Affine {
         /// w_μ and w_σ \[1, N\]
@@ -79,6 +80,14 @@ impl Cells {
     }
 }
 
+impl Cells {
+    /// 0 for a cell that has a past, hardly any weight for one that has none.
+    fn present(&self) -> candle_core::Result<Tensor> {
+        let absent = self.log_mass.le(f64::from(NOTHING))?.to_dtype(self.log_mass.dtype())?;
+        absent * f64::from(NOTHING)
+    }
+}
+
 /// What queries read.
 pub(crate) struct Reading {
     /// E\[X̄\] \[batch, queries, d\]
@@ -119,6 +128,7 @@ impl Reader {
         };
         let density = match config.density {
             ReadingDensity::Gibbs => Density::Gibbs,
+            ReadingDensity::Softmax => Density::Softmax,
             ReadingDensity::Gaussian => Density::Gaussian,
             ReadingDensity::Affine { variance_floor } => {
                 let bound = 1.0 / (count as f64).sqrt();
@@ -138,8 +148,11 @@ impl Reader {
     pub(crate) fn read(&self, queries: &Tensor, coefficients: &Tensor, cells: &Cells) -> candle_core::Result<Reading> {
         let scores = product(queries, &coefficients.contiguous()?)?;
         let (expectation, looked) = match &self.density {
-            Density::Gibbs => {
-                let mass = self.gibbs(&scores, cells)?;
+            Density::Gibbs | Density::Softmax => {
+                let mass = match &self.density {
+                    Density::Softmax => self.softmax(&scores, &cells.present()?)?,
+                    _ => self.softmax(&scores, &cells.log_mass)?,
+                };
                 let expectation = match &self.grid {
                     Some(grid) => multiply_shared(&mass, grid)?,
                     None => mass.clone(),
@@ -147,7 +160,7 @@ impl Reader {
                 (expectation, Looked::Cells(mass))
             }
             Density::Gaussian => {
-                let mass = self.gibbs(&scores, cells)?;
+                let mass = self.softmax(&scores, &cells.log_mass)?;
                 let centre = ((&cells.start + &cells.end)? * 0.5)?;
                 let mean = mass.broadcast_mul(&centre)?.sum_keepdim(D::Minus1)?;
                 let within = ((&cells.end - &cells.start)?.sqr()? * (1.0 / 12.0))?;
@@ -170,13 +183,13 @@ impl Reader {
         Ok(Reading { moment, looked, divergence })
     }
 
-    /// Mass of each cell: a softmax of the scores weighted by the measure.
-    fn gibbs(&self, scores: &Tensor, cells: &Cells) -> candle_core::Result<Tensor> {
+    /// Mass of each cell: a softmax of the scores and of what each cell counts before any query \[batch, 1, cells\].
+    fn softmax(&self, scores: &Tensor, log_mass: &Tensor) -> candle_core::Result<Tensor> {
         let scores = match &self.grid {
             Some(grid) => multiply_shared(scores, &grid.t()?)?,
             None => scores.clone(),
         };
-        candle_nn::ops::softmax(&scores.broadcast_add(&cells.log_mass)?, D::Minus1)
+        candle_nn::ops::softmax(&scores.broadcast_add(log_mass)?, D::Minus1)
     }
 
     fn expectation(&self, mean: &Tensor, variance: &Tensor, cells: &Cells) -> candle_core::Result<Tensor> {
@@ -230,8 +243,13 @@ fn divergence(regulariser: &Regulariser, mean: &Tensor, variance: &Tensor) -> ca
     sum * 0.5
 }
 
-/// Adds what the queries looked at to their members' histograms, for the next sticky write.
-pub(crate) fn add_to_histograms(looked: &Looked, bins: usize, knots: &mut [Knots]) -> candle_core::Result<()> {
+/// Adds what the first `counts` queries of each member looked at to its histogram, for the next sticky write.
+pub(crate) fn add_to_histograms(
+    looked: &Looked,
+    bins: usize,
+    counts: &[usize],
+    knots: &mut [Knots],
+) -> candle_core::Result<()> {
     let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F64)?.to_vec3::<f64>();
     let mut histogram = vec![0.0; bins];
     let mut add = |knots: &mut Knots, fill: &dyn Fn(&mut [f64])| {
@@ -242,17 +260,18 @@ pub(crate) fn add_to_histograms(looked: &Looked, bins: usize, knots: &mut [Knots
     };
     match looked {
         Looked::Normal(mean, variance) => {
-            for ((mean, variance), knots) in host(mean)?.iter().zip(&host(variance)?).zip(knots) {
+            let members = host(mean)?.into_iter().zip(host(variance)?).zip(counts);
+            for (((mean, variance), count), knots) in members.zip(knots) {
                 add(knots, &|histogram| {
-                    let densities = mean.iter().flatten().zip(variance.iter().flatten());
+                    let densities = mean[..*count].iter().flatten().zip(variance[..*count].iter().flatten());
                     densities.for_each(|(mean, variance)| sticky::add_gaussian(histogram, *mean, *variance));
                 });
             }
         }
         Looked::Cells(mass) => {
-            for (mass, knots) in host(mass)?.iter().zip(knots) {
+            for ((mass, count), knots) in host(mass)?.iter().zip(counts).zip(knots) {
                 add(knots, &|histogram| {
-                    for density in mass {
+                    for density in &mass[..*count] {
                         spread_cells(density, histogram);
                     }
                 });

@@ -2,7 +2,6 @@
 
 use super::linear::Linear;
 use super::product::{product, product_with_transposed};
-use super::schedule::Clock;
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -35,14 +34,14 @@ impl ShortTermAttention {
     }
 
     /// Attends from `queries` \[batch, n, d\] of n ticks in a row. `keys` and `values` \[batch, S + L − 1 + n, d\] begin
-    /// S + L − 1 ticks before the first of them; `clocks` are those of the first. → \[batch, n, d\], before the output
-    /// matrix.
+    /// S + L − 1 ticks before the first of them; each tick sees the newest `held` \[batch, n\], itself included.
+    /// → \[batch, n, d\], before the output matrix.
     pub(crate) fn attend(
         &self,
         queries: &Tensor,
         keys: &Tensor,
         values: &Tensor,
-        clocks: &[Clock],
+        held: &[usize],
     ) -> candle_core::Result<Tensor> {
         let (batch, ticks, width) = queries.dims3()?;
         let (heads, ages) = self.age_bias.dims2()?;
@@ -50,7 +49,7 @@ impl ShortTermAttention {
         let split = |x: &Tensor| x.reshape((batch, (), heads, head_width))?.transpose(1, 2)?.contiguous();
         let (queries, keys, values) = (split(&(queries / (head_width as f64).sqrt())?)?, split(keys)?, split(values)?);
         let scores = product_with_transposed(&queries, &keys)?;
-        let scores = scores.broadcast_add(&self.bias(ticks, ages)?)?.broadcast_add(&self.mask(ticks, ages, clocks)?)?;
+        let scores = scores.broadcast_add(&self.bias(ticks, ages)?)?.broadcast_add(&self.mask(ticks, ages, held)?)?;
         let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
         product(&weights, &values)?.transpose(1, 2)?.reshape((batch, ticks, width))
     }
@@ -65,18 +64,19 @@ impl ShortTermAttention {
     }
 
     /// Nothing where a key is held, hardly any weight elsewhere: \[batch or 1, 1, n, S + L − 1 + n\].
-    fn mask(&self, ticks: usize, ages: usize, clocks: &[Clock]) -> candle_core::Result<Tensor> {
+    fn mask(&self, ticks: usize, ages: usize, held: &[usize]) -> candle_core::Result<Tensor> {
         let keys = ages - 1 + ticks;
-        let alike = clocks.windows(2).all(|pair| pair[0].held == pair[1].held);
-        let members = if alike { &clocks[..1] } else { clocks };
-        let mut mask = Vec::with_capacity(members.len() * ticks * keys);
-        for clock in members {
-            for query in 0..ticks {
+        let alike = held.chunks_exact(ticks).all(|of_member| *of_member == held[..ticks]);
+        let held = if alike { &held[..ticks] } else { held };
+        let mut mask = Vec::with_capacity(held.len() * keys);
+        for of_member in held.chunks_exact(ticks) {
+            for (query, held) in of_member.iter().enumerate() {
                 let newest = ages - 1 + query;
-                let held = newest + 1 - (clock.held + query).min(newest + 1)..newest + 1;
-                mask.extend((0..keys).map(|key| if held.contains(&key) { 0.0 } else { NOTHING }));
+                let seen = newest + 1 - (*held).min(newest + 1)..newest + 1;
+                mask.extend((0..keys).map(|key| if seen.contains(&key) { 0.0 } else { NOTHING }));
             }
         }
-        Tensor::from_vec(mask, (members.len(), 1, ticks, keys), self.age_bias.device())?.to_dtype(self.age_bias.dtype())
+        let shape = (held.len() / ticks, 1, ticks, keys);
+        Tensor::from_vec(mask, shape, self.age_bias.device())?.to_dtype(self.age_bias.dtype())
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct CellTable {
 }
 
 /// The logarithm of no mass at all, that f32 still takes.
-const NOTHING: f32 = -1e9;
+pub(crate) const NOTHING: f32 = -1e9;
 
 /// Writes for all members of a batch.
 #[derive(Debug)]

@@ -33,8 +33,9 @@ pub fn policies() -> Vec<(&'static str, LongTermForgetting)> {
 }
 
 /// Every density.
-pub fn densities() -> [ReadingDensity; 3] {
-    [ReadingDensity::Gibbs, ReadingDensity::Gaussian, ReadingDensity::Affine { variance_floor: 1e-4 }]
+pub fn densities() -> [ReadingDensity; 4] {
+    let affine = ReadingDensity::Affine { variance_floor: 1e-4 };
+    [ReadingDensity::Gibbs, ReadingDensity::Softmax, ReadingDensity::Gaussian, affine]
 }
 
 /// Two layers, numbers and tokens in, every kind of head out.

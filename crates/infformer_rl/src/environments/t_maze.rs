@@ -6,6 +6,9 @@
 //! steps. Its last gives 1 if y is the goal, else 0. Of the steps before it some cost 1/T each, as a [`Penalty`] says,
 //! so that the worst return is −1. The best is 1: T times right, then the turn.
 //!
+//! A maze whose corridor is drawn anew for every episode, log-uniformly, is for training: the junction is met early, and
+//! what is learnt does not count steps.
+//!
 //! The passive T-maze of Ni et al. (*When Do Transformers Shine in RL?*, NeurIPS 2023), after Bakker (2001); the second
 //! penalty is that of AMAGO (Grigsby et al., ICLR 2024).
 
@@ -32,9 +35,21 @@ pub enum Penalty {
     AnyWrongMove,
 }
 
+impl Penalty {
+    /// What stands behind the name of a maze.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::BehindTime => "",
+            Self::AnyWrongMove => "-any-wrong-move",
+        }
+    }
+}
+
 /// A corridor of any length, in a few numbers.
 #[derive(Debug, Clone)]
 pub struct TMaze {
+    least: usize,
+    most: usize,
     corridor: usize,
     penalty: Penalty,
     x: usize,
@@ -48,7 +63,15 @@ pub struct TMaze {
 impl TMaze {
     /// A maze with so many steps from the sign to the junction, 1 at least.
     pub fn new(corridor: usize, penalty: Penalty) -> Self {
-        Self { corridor: corridor.max(1), penalty, x: 0, y: 0, goal: 1, time: 0, observation: [0.0; 2], over: true }
+        Self::drawn(corridor, corridor, penalty)
+    }
+
+    /// A maze whose steps to the junction are drawn for each episode: `least`, 1 at least, to `most`.
+    pub fn drawn(least: usize, most: usize, penalty: Penalty) -> Self {
+        let least = least.max(1);
+        let most = most.max(least);
+        let observation = [0.0; 2];
+        Self { least, most, corridor: most, penalty, x: 0, y: 0, goal: 1, time: 0, observation, over: true }
     }
 
     /// The junction is reached with the last step but one at the soonest, so that nobody comes back from a turn.
@@ -78,7 +101,13 @@ impl Environment for TMaze {
     }
 
     fn reset(&mut self, seed: u64) -> &[f32] {
-        let up: bool = ChaCha8Rng::seed_from_u64(seed).random();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let up: bool = random.random();
+        if self.least < self.most {
+            let (least, most) = (self.least as f64, self.most as f64);
+            let drawn = least * (most / least).powf(random.random_range(0.0..1.0));
+            self.corridor = (drawn.round() as usize).clamp(self.least, self.most);
+        }
         self.goal = if up { 1 } else { -1 };
         (self.x, self.y, self.time, self.over) = (0, 0, 0, false);
         self.observation = [0.0, f32::from(self.goal)];

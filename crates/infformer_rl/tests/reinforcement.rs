@@ -1,0 +1,221 @@
+//! Policies learn, stop and go on as if they had not stopped; what is truncated is worth what would have followed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use candle_core::Device;
+use infformer_rl::comparison::{self, Cell, interquartile_mean, interval};
+use infformer_rl::distribution::Choice;
+use infformer_rl::environment_batch::EnvironmentBatch;
+use infformer_rl::environments::EnvironmentConfig;
+use infformer_rl::evaluation::{EvaluationConfig, evaluate};
+use infformer_rl::memories::MemoryName;
+use infformer_rl::optimiser::OptimiserConfig;
+use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use infformer_rl::ppo::PpoConfig;
+use infformer_rl::trainer::{Record, Trained, TrainingConfig, train};
+use infformer_rl::{Error, log};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("infformer-reinforcement-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+fn environment(name: &str) -> EnvironmentConfig {
+    EnvironmentConfig::parse(name).unwrap()
+}
+
+/// A small network.
+fn small(name: &str, memory: MemoryName, ppo: PpoConfig, steps: u64) -> TrainingConfig {
+    let policy = PolicyConfig { width: 32, feed_forward: 32, memory: memory.config(32) };
+    TrainingConfig::new(name, policy, ppo, steps, 0)
+}
+
+fn go(config: &TrainingConfig, folder: &Path) -> Trained {
+    let environment = environment(&config.environment);
+    train(config, &move || environment.make(), folder, &Device::Cpu, &AtomicBool::new(false)).unwrap()
+}
+
+fn greedy(policy: &Policy, name: &str, episodes: usize) -> f64 {
+    let environment = environment(name);
+    let wanted = EvaluationConfig { episodes, seed: 1 };
+    let stop = AtomicBool::new(false);
+    evaluate(policy, &move || environment.make(), wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean()
+}
+
+/// The bit was shown 40 ticks before: beyond the window. Chance is 0; one wrong answer of 64 costs .03.
+#[test]
+fn a_bit_is_remembered_along_the_chain() {
+    let path = folder("chain");
+    let ppo = PpoConfig { members: 32, ticks: 42, ..PpoConfig::default() };
+    let config =
+        TrainingConfig { stop_at: Some(0.97), ..small("memory-chain-40", MemoryName::InfformerAdaptive, ppo, 150_000) };
+    let trained = go(&config, &path);
+    assert!(greedy(&trained.policy, "memory-chain-40", 64) >= 0.9, "{:?}", trained.progress);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// The velocities are not seen. Random pushes hold the pole for 22 ticks of 200: .11.
+#[test]
+fn a_pole_is_balanced() {
+    let path = folder("pole");
+    let ppo = PpoConfig { members: 32, ticks: 64, epochs: 6, ..PpoConfig::default() };
+    let config = TrainingConfig {
+        stop_at: Some(0.6),
+        ..small("position-only-cart-pole-easy", MemoryName::InfformerAdaptive, ppo, 250_000)
+    };
+    let trained = go(&config, &path);
+    assert!(trained.progress.best.unwrap() >= 0.5, "{:?}", trained.progress);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+fn weights(policy: &Policy) -> Vec<f32> {
+    policy.parameters().values().flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
+}
+
+/// Weights to the bit, and every record, for a memory of each kind, with episodes that end within an update.
+#[test]
+fn a_run_that_was_resumed_is_the_same_run() {
+    let path = folder("resumes");
+    for memory in [MemoryName::InfformerAdaptive, MemoryName::Lstm] {
+        let ppo = PpoConfig { members: 4, ticks: 24, epochs: 1, minibatches: 2, ..PpoConfig::default() };
+        let config = TrainingConfig { checkpoint_every: 2, ..small("proof-of-memory", memory, ppo, 4 * 24 * 6) };
+        let whole = go(&config, &path.join("whole"));
+        let part = path.join("part");
+        let shorter = TrainingConfig { steps: 4 * 24 * 3, ..config.clone() };
+        assert!(!weights(&go(&shorter, &part).policy).is_empty());
+        let resumed = go(&config, &part);
+        assert_eq!(weights(&whole.policy), weights(&resumed.policy), "{memory:?}");
+        let told = |name: &str| -> Vec<_> {
+            let records = log::read::<Record>(&path.join(name).join("metrics.jsonl")).unwrap();
+            records.into_iter().map(|record| (record.steps, record.mean_return, record.update)).collect()
+        };
+        assert_eq!(told("whole"), told("part"));
+        assert_eq!(told("whole").len(), 6);
+        // Another run does not go on from this checkpoint.
+        let other = TrainingConfig { optimiser: OptimiserConfig::default(), ..config.clone() };
+        let environment = environment("proof-of-memory");
+        let refused = train(&other, &move || environment.make(), &part, &Device::Cpu, &AtomicBool::new(false));
+        assert!(matches!(refused, Err(Error::Checkpoint { .. })));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_run_stops_when_asked() {
+    let path = folder("stops");
+    let ppo = PpoConfig { members: 2, ticks: 8, epochs: 1, minibatches: 1, ..PpoConfig::default() };
+    let config = small("proof-of-memory", MemoryName::None, ppo, 1_000_000);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while log::read::<Record>(&path.join("metrics.jsonl")).is_ok_and(|records| records.is_empty()) {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let environment = environment("proof-of-memory");
+        let trained = train(&config, &move || environment.make(), &path, &Device::Cpu, &stop).unwrap();
+        assert!(!trained.progress.finished && trained.progress.updates > 0);
+        let resumed = train(&config, &move || environment.make(), &path, &Device::Cpu, &stop).unwrap();
+        assert_eq!(resumed.progress.updates, trained.progress.updates);
+    });
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// Going on from episodes under way shows what would have been shown.
+#[test]
+fn episodes_under_way_are_lived_again() {
+    for name in ["repeat-previous-easy", "battleship-easy", "position-only-cart-pole-easy", "multiarmed-bandit-easy"] {
+        let environment = environment(name);
+        let make = move || environment.make();
+        let mut batch = EnvironmentBatch::new(&make, 3, 7);
+        for tick in 0..70 {
+            batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
+        }
+        let mut again = EnvironmentBatch::new(&make, 3, 7);
+        again.resume(batch.episodes());
+        for tick in 0..70 {
+            assert_eq!(batch.x(), again.x(), "{name} {tick}");
+            let actions = [(tick % 2) as f32, 1.0, 0.0];
+            assert_eq!(batch.step(&actions).to_vec(), again.step(&actions).to_vec());
+        }
+    }
+}
+
+/// The same weights and seeds give the same episodes, however many are lived through side by side.
+#[test]
+fn evaluations_are_of_their_seeds() {
+    let name = "repeat-previous-easy";
+    let spaces = Spaces::of(&*environment(name).make());
+    let policy = PolicyConfig { width: 16, feed_forward: 16, memory: MemoryName::InfformerAdaptive.config(0) };
+    let policy = policy.init(&spaces, 0, &Device::Cpu).unwrap();
+    let go = |episodes| {
+        let environment = environment(name);
+        let wanted = EvaluationConfig { episodes, seed: 3 };
+        let stop = AtomicBool::new(false);
+        evaluate(&policy, &move || environment.make(), wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap()
+    };
+    let (some, more) = (go(3), go(6));
+    assert_eq!(some.returns, more.returns[..3]);
+    assert!(more.returns.iter().any(|total| *total != more.returns[0]));
+}
+
+#[test]
+fn means_of_the_middle_half() {
+    assert_eq!(interquartile_mean(&[9.0, 1.0, 3.0, -50.0]), 2.0);
+    // Of three values the middle one whole, half of which lies within, and a quarter of each other.
+    assert!((interquartile_mean(&[0.0, 3.0, 9.0]) - (0.25 * 0.0 + 3.0 + 0.25 * 9.0) / 1.5).abs() < 1e-12);
+    assert_eq!(interquartile_mean(&[4.0]), 4.0);
+    assert_eq!(interval(&[2.0, 2.0, 2.0]), [2.0, 2.0]);
+    let [low, high] = interval(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert!((1.0..3.0).contains(&low) && high > 3.0 && high <= 5.0, "{low} {high}");
+}
+
+/// The programs: one trains and evaluates, the other prints a table and does not train again what is finished.
+#[test]
+fn the_programs_train_and_compare() {
+    let path = folder("programs");
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).arg("--output").arg(&path).output().unwrap()
+    };
+    let train = env!("CARGO_BIN_EXE_train");
+    let arguments = [
+        "memory-chain-8",
+        "--steps",
+        "128",
+        "--members",
+        "8",
+        "--ticks",
+        "8",
+        "--episodes",
+        "4",
+        "--also",
+        "memory-chain-20",
+    ];
+    let done = run(train, &arguments);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success() && said.contains("128 steps") && said.contains("memory-chain-20: return"),
+        "{done:?}"
+    );
+    assert!(infformer::weights::load(&path, "memory-chain-8", &Device::Cpu).is_ok());
+    let wrong = run(train, &["memory-chain-0"]);
+    let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && told.contains("repeat-first-easy"), "{told}");
+
+    let json = path.join("cells.json");
+    let benchmark = env!("CARGO_BIN_EXE_benchmark");
+    let arguments =
+        ["agents", "--environments", "proof-of-memory", "--memories", "gru,none", "--seeds", "0,1", "--steps", "1"];
+    let arguments = [&arguments[..], &["--json", json.to_str().unwrap()]].concat();
+    let done = run(benchmark, &arguments);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(said.lines().filter(|line| line.starts_with("| proof-of-memory | ")).count(), 2, "{done:?}");
+    let cells: Vec<Cell> = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(comparison::table(&comparison::rows(&cells)), said);
+    assert_eq!(String::from_utf8_lossy(&run(benchmark, &arguments).stdout), said);
+    std::fs::remove_dir_all(path).unwrap();
+}
