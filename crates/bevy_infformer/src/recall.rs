@@ -1,7 +1,7 @@
 //! What an agent asks, and what comes back one tick later.
 
 use bevy::prelude::*;
-use infformer::{AgentStep, Answer, Error, ModelAnswer, Query as MemoryQuery};
+use infformer::{AgentStep, Answer, DensityCell, Error, ModelAnswer, Query as MemoryQuery};
 use smallvec::SmallVec;
 
 /// What an agent asks its memory at every tick, until it is changed.
@@ -80,6 +80,12 @@ impl Recall {
     /// What the model's last layer read from its long-term memory \[d\]; empty without a model.
     pub fn readout(&self) -> &[f32] {
         &self.outputs.0.readout
+    }
+
+    /// Where the model's last layer looked in its long-term memory, as shares of stretches of the past; empty without a
+    /// model.
+    pub fn density(&self) -> &[DensityCell] {
+        &self.outputs.0.density
     }
 
     /// The answers, one a question; none before the first reply.

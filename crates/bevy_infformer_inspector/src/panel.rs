@@ -1,6 +1,7 @@
 //! The panel as a whole: takes data, draws it, changes nothing but the inspector's own state.
 
 use crate::inspector::MemoryInspector;
+use crate::model_view::{self, ModelData};
 use crate::{agent_list, density_strip, memory_map, query_builder, summary};
 use bevy::prelude::Entity;
 use bevy_egui::egui;
@@ -14,6 +15,8 @@ pub struct PanelData<'a> {
     pub label: &'a dyn Fn(Entity) -> String,
     /// Configuration, layout and runtime of the selected agent.
     pub memory: Option<(&'a MemoryConfig, &'a ChannelLayout, &'a RuntimeDiagnostics)>,
+    /// The selected agent's model, where it has one instead.
+    pub model: Option<ModelData<'a>>,
 }
 
 /// Draws the panel into `ui`.
@@ -24,6 +27,9 @@ pub fn show(ui: &mut egui::Ui, inspector: &mut MemoryInspector, data: &PanelData
         inspector.select(agent);
     }
     ui.separator();
+    if let Some(model) = &data.model {
+        return model_view::show(ui, model);
+    }
     let Some((config, layout, diagnostics)) = data.memory else {
         ui.weak("click an agent, in the list or in the world");
         return;

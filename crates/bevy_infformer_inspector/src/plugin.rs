@@ -1,6 +1,7 @@
 //! The plugin: asks for looks, picks agents, draws the panel.
 
 use crate::inspector::{Look, MemoryInspector, PanelVisibility, PointerPlace};
+use crate::model_view::ModelData;
 use crate::panel::{PanelData, show};
 use crate::query_builder::QuerySource;
 use bevy::prelude::*;
@@ -115,7 +116,8 @@ fn look(
         Look::Came(then) => now - then >= LOOK_EVERY,
         Look::Asked(then) => now - then >= GIVE_UP,
     };
-    if due {
+    let is_model = memories.runtime(slot).is_some_and(|runtime| runtime.model().is_some());
+    if due && !is_model {
         let query = match inspector.query.source {
             QuerySource::Agent => recall.asked().first().cloned(),
             QuerySource::Own => inspector.query.query(),
@@ -134,18 +136,21 @@ fn draw(
     mut contexts: EguiContexts,
     mut inspector: ResMut<MemoryInspector>,
     memories: Option<Res<Memories>>,
-    agents: Query<(Entity, &MemorySlot)>,
+    agents: Query<(Entity, &MemorySlot, &Recall)>,
     names: Query<&Name>,
     mut listed: Local<Vec<Entity>>,
 ) -> Result {
     let context = contexts.ctx_mut()?.clone();
     listed.clear();
-    listed.extend(agents.iter().map(|(entity, _)| entity));
+    listed.extend(agents.iter().map(|(entity, ..)| entity));
     let label = |entity: Entity| names.get(entity).map_or_else(|_| format!("agent {entity}"), |name| name.to_string());
-    let slot = inspector.selected.and_then(|entity| agents.get(entity).ok()).map(|(_, slot)| slot);
-    let runtime = slot.and_then(|slot| memories.as_ref().and_then(|memories| memories.runtime(slot)));
+    let selected = inspector.selected.and_then(|entity| agents.get(entity).ok());
+    let runtime = selected.and_then(|(_, slot, _)| memories.as_ref().and_then(|memories| memories.runtime(slot)));
     let memory = runtime.and_then(|runtime| Some((runtime.memory()?, &**runtime.layout(), runtime.diagnostics())));
-    let data = PanelData { agents: &listed, label: &label, memory };
+    let model = runtime.zip(selected).and_then(|(runtime, (.., recall))| {
+        Some(ModelData { config: runtime.model()?.config(), recall, diagnostics: runtime.diagnostics() })
+    });
+    let data = PanelData { agents: &listed, label: &label, memory, model };
 
     let layer = egui::UiBuilder::new().layer_id(egui::LayerId::background()).max_rect(context.viewport_rect());
     let mut root = egui::Ui::new(context.clone(), egui::Id::new("memory inspector"), layer);

@@ -46,7 +46,7 @@ fn harness(agents: Vec<Entity>) -> Harness<'static, MemoryInspector> {
     let draw = move |ui: &mut egui::Ui, inspector: &mut MemoryInspector| {
         let label = |entity: Entity| format!("agent number {}", entity.index_u32());
         let memory = Some((&config, &*layout, &diagnostics));
-        show(ui, inspector, &PanelData { agents: &agents, label: &label, memory });
+        show(ui, inspector, &PanelData { agents: &agents, label: &label, memory, model: None });
     };
     Harness::builder().with_size([440.0, 900.0]).with_max_steps(20).build_ui_state(draw, inspector)
 }

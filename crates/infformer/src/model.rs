@@ -58,9 +58,10 @@ pub use state::{LayerState, ModelState};
 
 use crate::channels::{ChannelLayout, is_storable};
 use crate::error::{Error, Result};
+use crate::query::DensityCell;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use layer::Layer;
+use layer::{Layer, LayerOutput};
 use schedule::Schedule;
 use std::sync::Arc;
 
@@ -86,6 +87,9 @@ pub struct Outputs {
     /// What the last layer read from its long-term memory, W_o′·readout: \[batch, ticks, d\]; of a step \[batch, d\].
     /// `None` without a long-term memory.
     pub readout: Option<Tensor>,
+    /// Of a single tick: what share of each cell of its long-term memory the last layer read, the mean over its heads
+    /// \[batch, cells\]; see [`Model::density`]. `None` without a long-term memory, and for Gaussian densities.
+    pub looked: Option<Tensor>,
     /// Mean divergence of the Gaussian densities of all layers, to be weighted and added to the loss: a scalar.
     pub regulariser: Option<Tensor>,
 }
@@ -237,7 +241,7 @@ impl Model {
             Wanted::Last(count) => ticks.saturating_sub(count),
         };
         let mut state = state.clone();
-        let (mut streams, mut readouts, mut divergences) = (vec![], vec![], vec![]);
+        let (mut streams, mut readouts, mut divergences, mut looked) = (vec![], vec![], vec![], None);
         let piece = CHUNKS_A_PIECE * self.config.chunk;
         for start in (0..ticks).step_by(piece) {
             let count = piece.min(ticks - start);
@@ -245,10 +249,11 @@ impl Model {
             let own: Vec<Reset> = own.map(|reset| Reset { tick: reset.tick - start, ..*reset }).collect();
             let x = x.narrow(1, start, count)?;
             let wanted = first_wanted.saturating_sub(start).min(count);
-            let (stream, readout) = self.run_piece(&x, &own, wanted, &mut state, &mut divergences)?;
+            let output = self.run_piece(&x, &own, wanted, &mut state, &mut divergences)?;
             if wanted < count {
-                streams.push(stream);
-                readouts.extend(readout);
+                streams.push(output.stream);
+                readouts.extend(output.readout);
+                looked = output.looked.filter(|_| ticks == 1);
             }
         }
         if streams.is_empty() {
@@ -274,7 +279,11 @@ impl Model {
             }
         });
         let heads = heads.collect::<candle_core::Result<_>>()?;
-        Ok((Outputs { heads, readout, regulariser }, state))
+        let looked = match looked {
+            Some(mass) => Some(mass.mean(1)?),
+            None => None,
+        };
+        Ok((Outputs { heads, readout, looked, regulariser }, state))
     }
 
     fn run_piece(
@@ -284,20 +293,33 @@ impl Model {
         wanted: usize,
         state: &mut ModelState,
         divergences: &mut Vec<Tensor>,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    ) -> Result<LayerOutput> {
         let ticks = x.dim(1)?;
         let (short_term, chunk) = (self.config.short_term, self.config.chunk);
         let schedule = Schedule::new(&mut state.clocks, resets, ticks, short_term, chunk);
-        let mut stream = self.encoder.forward(x, self.dtype)?;
-        let mut readout = None;
+        let stream = self.encoder.forward(x, self.dtype)?;
+        let mut output = LayerOutput { stream, readout: None, looked: None, divergences: vec![] };
         let last = self.layers.len() - 1;
         for (number, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {
             let wanted = if number == last { wanted } else { 0 };
-            let output = layer.forward(&stream, &schedule, wanted, layer_state)?;
-            (stream, readout) = (output.stream, output.readout);
-            divergences.extend(output.divergences);
+            output = layer.forward(&output.stream, &schedule, wanted, layer_state)?;
+            divergences.append(&mut output.divergences);
         }
-        Ok((stream, readout))
+        Ok(output)
+    }
+
+    /// Where the last layer looked at a tick whose `outputs` have [`looked`](Outputs::looked), for one member: the cells of
+    /// its long-term memory, ages in ticks. `state` is the one after that tick.
+    pub fn density(&self, looked: &[f32], state: &ModelState, member: usize) -> Vec<DensityCell> {
+        let last = self.layers.last().and_then(|layer| layer.long_term.as_ref()).zip(state.layers.last());
+        let Some((long_term, layer)) = last else { return vec![] };
+        let (Some(clock), Some(knots)) = (state.clocks.get(member), layer.knots.get(member)) else { return vec![] };
+        let held = clock.held as f64;
+        let cell = |(place, [newer, older]): (usize, [f64; 2])| {
+            let mass = *looked.get(place)?;
+            Some(DensityCell { newer: (newer + held) as f32, older: (older + held) as f32, mass })
+        };
+        long_term.writer.ages(clock.chunks, knots).into_iter().filter_map(cell).collect()
     }
 
     /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\]. Gradients flow back

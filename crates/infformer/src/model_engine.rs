@@ -5,6 +5,7 @@ use crate::engine::{AgentId, AgentStep, LoadedClock};
 use crate::error::{Error, Result};
 use crate::model::product::MOST_ROWS;
 use crate::model::{Model, ModelState};
+use crate::query::DensityCell;
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
 
@@ -19,6 +20,9 @@ pub struct ModelAnswer {
     pub heads: Vec<Vec<f32>>,
     /// What the last layer read from its long-term memory \[d\]; empty without one.
     pub readout: Vec<f32>,
+    /// Where the last layer looked in its long-term memory, the mean over its heads; empty before anything is in it, and
+    /// where the density is not one of cells.
+    pub density: Vec<DensityCell>,
 }
 
 impl ModelAnswer {
@@ -26,6 +30,7 @@ impl ModelAnswer {
     pub fn clear(&mut self) {
         self.heads.clear();
         self.readout.clear();
+        self.density.clear();
     }
 }
 
@@ -238,17 +243,22 @@ fn advance(model: &Model, mut states: ModelState, steps: &mut [&mut AgentStep]) 
         let x = Tensor::from_vec(seen, (due.len(), model.layout().width()), model.device())?;
         let all = due.len() == steps.len();
         let (outputs, after) = if all { model.step(&x, &states)? } else { model.step(&x, &states.select(&due)?)? };
+        let looked = outputs.looked.as_ref().map(host).transpose()?;
+        let densities: Vec<Vec<DensityCell>> =
+            looked.iter().flatten().enumerate().map(|(row, looked)| model.density(looked, &after, row)).collect();
         if all {
             states = after.detach();
         } else {
             states.put(&due, &after.detach())?;
         }
+        let mut densities = densities.into_iter();
         let heads = outputs.heads.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
         let readout = outputs.readout.as_ref().map(host).transpose()?;
         for (row, at) in due.iter().enumerate() {
             let answer = &mut steps[*at].model;
             answer.clear();
             answer.heads.extend(heads.iter().map(|head| head[row].clone()));
+            answer.density = densities.next().unwrap_or_default();
             answer.readout = readout.as_ref().map_or_else(Vec::new, |readout| readout[row].clone());
         }
     }

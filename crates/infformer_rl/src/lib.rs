@@ -10,6 +10,8 @@
 
 pub mod environment;
 pub mod environments;
+#[cfg(feature = "bevy")]
+pub mod bevy_game;
 pub mod memory;
 pub mod memories;
 pub mod policy;

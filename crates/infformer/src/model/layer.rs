@@ -5,7 +5,7 @@ use super::config::ModelConfig;
 use super::linear::Linear;
 use super::normalisation::LayerNorm;
 use super::product::{product, product_with_transposed};
-use super::reading::{Cells, Reader, add_to_histograms};
+use super::reading::{Cells, Looked, Reader, add_to_histograms};
 use super::schedule::{Clock, Event, Schedule};
 use super::state::LayerState;
 use super::window::ShortTermAttention;
@@ -47,8 +47,21 @@ pub(crate) struct LayerOutput {
     pub(crate) stream: Tensor,
     /// W_o′·readout \[batch, ticks wanted, d\], if there is a long-term memory.
     pub(crate) readout: Option<Tensor>,
+    /// Of a single tick: mass of each cell of the long-term memory, where the density is one of cells
+    /// \[batch, h, cells\].
+    pub(crate) looked: Option<Tensor>,
     /// Divergences of the densities \[readings\], round by round.
     pub(crate) divergences: Vec<Tensor>,
+}
+
+/// What queries recall.
+pub(crate) struct Recalled {
+    /// \[batch, n, d\], before the output matrix.
+    pub(crate) values: Tensor,
+    /// Where the density is one of cells: their mass \[batch, n · h, cells\].
+    mass: Option<Tensor>,
+    /// \[batch, n · h, 1\], if there is a regulariser.
+    divergence: Option<Tensor>,
 }
 
 impl Layer {
@@ -104,6 +117,7 @@ impl Layer {
 
         // Readings of all rounds side by side, and where the one of each wanted tick is \[batch, ticks wanted\].
         let (mut readings, mut divergences, mut read) = (vec![], vec![], 0);
+        let mut looked = None;
         let mut places = vec![0; batch * (ticks - wanted)];
         for round in &schedule.rounds {
             let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) else { break };
@@ -123,9 +137,10 @@ impl Layer {
             let Some(queries) = long_queries.as_ref().filter(|_| longest > 0) else { continue };
             let before: Vec<usize> = starts.iter().map(|start| start - reads_from).collect();
             let queries = rows(queries, &before, longest)?;
-            let (reading, divergence) =
+            let Recalled { values: reading, mass, divergence } =
                 long_term.read(&queries, coefficients, &round.clocks, &counts, &mut state.knots)?;
             readings.push(reading);
+            looked = mass.filter(|_| ticks == 1);
             if let Some(divergence) = divergence {
                 divergences.push(real(&divergence, &counts)?);
             }
@@ -151,7 +166,7 @@ impl Layer {
         (state.inputs, state.keys, state.values) = (last(&inputs)?, last(&keys)?, last(&values)?);
         let x = x.narrow(1, wanted, ticks - wanted)?;
         if wanted == ticks {
-            return Ok(LayerOutput { stream: x, readout: None, divergences });
+            return Ok(LayerOutput { stream: x, readout: None, looked, divergences });
         }
         let mut stream = (x + self.short_term.output.forward(&Tensor::cat(&attended, 1)?)?)?;
         let readout = match &self.long_term {
@@ -164,7 +179,7 @@ impl Layer {
         let hidden = self.up.forward(&self.feed_forward_norm.forward(&stream)?)?.gelu()?;
         let stream = (stream + self.down.forward(&hidden)?)?;
         debug_assert_eq!(stream.dims(), &[batch, ticks - wanted, width]);
-        Ok(LayerOutput { stream, readout, divergences })
+        Ok(LayerOutput { stream, readout, looked, divergences })
     }
 }
 
@@ -259,7 +274,7 @@ impl LongTermAttention {
         clocks: &[Clock],
         counts: &[usize],
         knots: &mut [super::knots::Knots],
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    ) -> Result<Recalled> {
         let (batch, ticks, heads, width) = queries.dims4()?;
         let cells = clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));
         let cells = Cells::new(&cells.collect::<Vec<_>>(), queries.dtype(), queries.device())?;
@@ -269,10 +284,15 @@ impl LongTermAttention {
             let counts: Vec<usize> = counts.iter().map(|count| count * heads).collect();
             add_to_histograms(&reading.looked, bins, &counts, knots)?;
         }
-        Ok((
-            self.values(&reading.moment.reshape((batch * ticks, heads, width))?)?.reshape((batch, ticks, width))?,
-            reading.divergence,
-        ))
+        let values = self.values(&reading.moment.reshape((batch * ticks, heads, width))?)?;
+        Ok(Recalled {
+            values: values.reshape((batch, ticks, width))?,
+            mass: match reading.looked {
+                Looked::Cells(mass) => Some(mass),
+                Looked::Normal(..) => None,
+            },
+            divergence: reading.divergence,
+        })
     }
 
     /// W_V of each head on its own moment: \[rows, h, d\] → \[rows, d\].

@@ -41,8 +41,8 @@ impl LayerMemory<'_> {
         let clocks = vec![Clock { held: 0, chunks: self.chunks }; self.knots.len()];
         let queries = self.attention.queries(x)?;
         let counts = vec![x.dim(1)?; self.knots.len()];
-        let (readout, _) = self.attention.read(&queries, &self.coefficients, &clocks, &counts, &mut self.knots)?;
-        Ok(self.attention.output.forward(&readout)?)
+        let recalled = self.attention.read(&queries, &self.coefficients, &clocks, &counts, &mut self.knots)?;
+        Ok(self.attention.output.forward(&recalled.values)?)
     }
 
     /// Bᵀ \[batch, d, N\]

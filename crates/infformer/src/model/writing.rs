@@ -385,12 +385,46 @@ impl Writer {
             }
             Policy::Blocks(_) => self.moving_cells(&knots.lengths, 0),
             Policy::MeanPooled { rate } => {
-                let open = newest_mean(*rate, self.chunk, chunks) as u32;
-                let full = (written / *rate as u64).min((self.capacity - usize::from(open > 0)) as u64) as usize;
-                let mut lengths = vec![*rate as u32; full];
-                lengths.extend((open > 0).then_some(open));
-                let first = self.capacity - lengths.len();
-                self.moving_cells(&lengths, first)
+                let lengths = self.mean_lengths(*rate, chunks);
+                self.moving_cells(&lengths, self.capacity - lengths.len())
+            }
+        }
+    }
+
+    /// Ticks of each mean after `chunks` writes, oldest first.
+    fn mean_lengths(&self, rate: usize, chunks: u64) -> Vec<u32> {
+        let open = newest_mean(rate, self.chunk, chunks) as u32;
+        let written = chunks * self.chunk as u64;
+        let full = (written / rate as u64).min((self.capacity - usize::from(open > 0)) as u64) as usize;
+        let mut lengths = vec![rate as u32; full];
+        lengths.extend((open > 0).then_some(open));
+        lengths
+    }
+
+    /// Ages in ticks at the newer and the older end of each cell that has a past, with its place among the cells. They
+    /// count from the newest tick in the long-term memory.
+    pub(crate) fn ages(&self, chunks: u64, knots: &Knots) -> Vec<(usize, [f64; 2])> {
+        let moving = |lengths: &[u32], first: usize| {
+            let mut older = 0.0;
+            let ends = |(cell, length): (usize, &u32)| {
+                let newer = older;
+                older += f64::from(*length);
+                (first + cell, [newer, older])
+            };
+            lengths.iter().enumerate().rev().map(ends).collect()
+        };
+        match &self.policy {
+            _ if chunks == 0 => vec![],
+            Policy::Linear(plan) | Policy::Sticky(plan, _) => {
+                let mut ages = vec![];
+                plan.ages(chunks * self.chunk as u64, &knots.table, &mut ages);
+                let ends = |(cell, ends): (usize, &[f64])| (plan.grid.cells() - 1 - cell, [ends[0], ends[1]]);
+                ages.windows(2).enumerate().map(ends).collect()
+            }
+            Policy::Blocks(_) => moving(&knots.lengths, 0),
+            Policy::MeanPooled { rate } => {
+                let lengths = self.mean_lengths(*rate, chunks);
+                moving(&lengths, self.capacity - lengths.len())
             }
         }
     }

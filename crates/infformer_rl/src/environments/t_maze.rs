@@ -74,6 +74,21 @@ impl TMaze {
         Self { least, most, corridor: most, penalty, x: 0, y: 0, goal: 1, time: 0, observation, over: true }
     }
 
+    /// How many steps it is from the sign to the junction.
+    pub fn corridor(&self) -> usize {
+        self.corridor
+    }
+
+    /// Where the agent is: steps from the sign, and −1, 0 or 1 beside the junction.
+    pub fn place(&self) -> (usize, i8) {
+        (self.x, self.y)
+    }
+
+    /// The side that the sign tells: 1 or −1.
+    pub fn goal(&self) -> i8 {
+        self.goal
+    }
+
     /// The junction is reached with the last step but one at the soonest, so that nobody comes back from a turn.
     fn walk(&mut self, action: usize) {
         let junction = self.x == self.corridor;

@@ -1,0 +1,140 @@
+//! The shipped game: agents whose models decide.
+
+use super::{Act, BeginEpisode, PreviousAction, Verdict, inputs};
+use crate::distribution::{Choice, choose};
+use crate::environment::{Action, ActionSpace};
+use crate::policy::Spaces;
+use bevy::prelude::*;
+use bevy_infformer::{
+    MemoryAgent, MemoryAsset, MemoryFailure, MemorySlot, MemorySystems, Observations, Observe, Recall, ResetMemory,
+};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::marker::PhantomData;
+
+/// Lets entities that see `S` and act by `A` follow their trained models; `InfformerPlugin` runs those, in `FixedUpdate`.
+///
+/// What was seen at a tick is decided on at the next, as in training; with
+/// [`RuntimeMode::Lockstep`](infformer::RuntimeMode) or `Inline` always, while a late answer of a free running model lets
+/// the decision before it stand. [`BeginEpisode`] empties the memories of all these agents;
+/// [`ResetMemory`] that of one, whose episode then begins anew.
+pub struct TrainedAgents<S, A> {
+    choice: Choice,
+    kinds: PhantomData<fn() -> (S, A)>,
+}
+
+impl<S, A> TrainedAgents<S, A> {
+    /// Agents that take their most probable action, or draw it as in training.
+    pub fn new(choice: Choice) -> Self {
+        Self { choice, kinds: PhantomData }
+    }
+}
+
+/// How actions are taken from what the models say.
+#[derive(Resource)]
+struct Decisions<A: Act> {
+    spaces: Spaces,
+    choice: Choice,
+    random: ChaCha8Rng,
+    kind: PhantomData<fn() -> A>,
+}
+
+impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
+    fn build(&self, app: &mut App) {
+        app.insert_resource(Decisions::<A> {
+            spaces: Spaces { inputs: inputs::<S>(), actions: A::actions() },
+            choice: self.choice,
+            random: ChaCha8Rng::seed_from_u64(0),
+            kind: PhantomData,
+        })
+        .add_observer(forget::<A>)
+        .add_systems(
+            FixedUpdate,
+            (
+                (compare::<S, A>, decide::<A>).chain().after(MemorySystems::Recall).before(MemorySystems::Act),
+                show::<S, A>.after(MemorySystems::Observe).before(MemorySystems::Submit),
+            ),
+        );
+    }
+}
+
+fn forget<A: Act>(_: On<BeginEpisode>, agents: Query<Entity, (With<A>, With<MemoryAgent>)>, mut commands: Commands) {
+    agents.iter().for_each(|entity| commands.trigger(ResetMemory { entity }));
+}
+
+/// Agents that have just been given a memory.
+type New<S, A> = (Added<MemorySlot>, With<S>, With<A>);
+
+/// Says so when an agent was given a memory that was not trained on this game.
+fn compare<S: Component, A: Act>(
+    agents: Query<(Entity, &MemoryAgent), New<S, A>>,
+    assets: Res<Assets<MemoryAsset>>,
+    decisions: Res<Decisions<A>>,
+    mut failures: MessageWriter<MemoryFailure>,
+) {
+    for (entity, agent) in &agents {
+        let model = assets.get(&agent.memory).and_then(MemoryAsset::model);
+        let fits = model.is_some_and(|model| {
+            let (inputs, heads) = (&model.config().inputs, &model.config().heads);
+            let head = heads.first().map(|head| head.kind.size());
+            inputs.starts_with(&decisions.spaces.inputs) && head == Some(head_size(decisions.spaces.actions))
+        });
+        if !fits {
+            let message = format!("{entity} cannot decide: its memory is no model that was trained to see and act so");
+            failures.write(MemoryFailure { message });
+        }
+    }
+}
+
+/// Numbers that a model says of an action.
+fn head_size(actions: ActionSpace) -> usize {
+    match actions {
+        ActionSpace::Discrete(choices) => choices,
+        ActionSpace::Continuous(size) => 2 * size,
+    }
+}
+
+/// Hands what the models say to the game.
+fn decide<A: Act>(
+    mut agents: Query<(Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction)>,
+    mut decisions: ResMut<Decisions<A>>,
+) {
+    let Decisions { spaces, choice, random, .. } = &mut *decisions;
+    for (recall, mut act, mut verdict, mut previous) in &mut agents {
+        *verdict = Verdict::default();
+        let said = recall.heads().first().filter(|said| said.len() == head_size(spaces.actions));
+        match said {
+            Some(said) if recall.is_changed() => {
+                let action = previous.0.get_or_insert_default();
+                action.resize(spaces.action_size(), 0.0);
+                choose(spaces.actions, said, *choice, random, action);
+                act.decide(Some(match spaces.actions {
+                    ActionSpace::Discrete(_) => Action::Discrete(action[0] as usize),
+                    ActionSpace::Continuous(_) => Action::Continuous(action),
+                }));
+            }
+            Some(_) => {}
+            None => {
+                previous.0 = None;
+                act.decide(None);
+            }
+        }
+    }
+}
+
+/// Hands what is seen to the memories, with the action before it, as in training.
+fn show<S: Component + Observe, A: Act>(
+    mut agents: Query<(&S, &PreviousAction, &mut Observations), With<A>>,
+    decisions: Res<Decisions<A>>,
+    mut x: Local<Vec<f32>>,
+) -> Result {
+    for (sight, previous, mut observations) in &mut agents {
+        x.clear();
+        sight.write(&mut x);
+        let seen = x.len();
+        x.resize(seen + decisions.spaces.action_size() + 1, 0.0);
+        decisions.spaces.write_previous(previous.0.as_deref(), &mut x[seen..]);
+        observations.push(&x).warn()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! A Bevy game by the rules of `TMaze` is lived through as the environment itself, in training and with a trained model.
+#![allow(clippy::unwrap_used)]
+
+use bevy::prelude::*;
+use bevy::time::TimeUpdateStrategy;
+use bevy_infformer::infformer::{ChannelGroup, Device, RuntimeConfig, RuntimeMode, Scale};
+use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observe};
+use candle_core::{DType, Tensor};
+use infformer::model::{Model, Reset};
+use infformer_rl::bevy_game::{Act, BeginEpisode, BevyGame, TrainedAgents, Verdict};
+use infformer_rl::distribution::{Choice, choose};
+use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
+use infformer_rl::environment_batch::EnvironmentBatch;
+use infformer_rl::environments::{MemoryChain, Penalty, TMaze};
+use infformer_rl::memories::MemoryName;
+use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+
+const CORRIDOR: i32 = 10;
+
+/// Where the agent is in the maze, what the sign says, and how long it has walked.
+#[derive(Component, Default)]
+struct Walker {
+    x: i32,
+    y: i32,
+    goal: i32,
+    steps: i32,
+}
+
+#[derive(Component, Default)]
+struct Sight([f32; 2]);
+
+impl Observe for Sight {
+    fn groups() -> Vec<ChannelGroup> {
+        vec![ChannelGroup::new("seen", &["junction", "side"], "", Scale::Given(1.0))]
+    }
+
+    fn write(&self, channels: &mut Vec<f32>) {
+        channels.extend(self.0);
+    }
+}
+
+#[derive(Component, Default)]
+struct Move(Option<usize>);
+
+impl Act for Move {
+    fn actions() -> ActionSpace {
+        ActionSpace::Discrete(4)
+    }
+
+    fn decide(&mut self, action: Option<Action>) {
+        self.0 = action.map(|action| action.choice(4));
+    }
+}
+
+/// Ticks of `FixedUpdate` and its time.
+#[derive(Resource, Default)]
+struct Clock(u64, f32);
+
+/// The rules, for training and for the game.
+fn maze(app: &mut App) {
+    app.init_resource::<Clock>()
+        .add_observer(begin)
+        .add_systems(FixedUpdate, (walk.in_set(MemorySystems::Act), look.in_set(MemorySystems::Observe)));
+}
+
+fn begin(begin: On<BeginEpisode>, mut walkers: Query<&mut Walker>) {
+    let up: bool = ChaCha8Rng::seed_from_u64(begin.seed).random();
+    for mut walker in &mut walkers {
+        *walker = Walker { goal: if up { 1 } else { -1 }, ..default() };
+    }
+}
+
+fn walk(time: Res<Time>, mut clock: ResMut<Clock>, mut walkers: Query<(&Move, &mut Walker, &mut Verdict)>) {
+    *clock = Clock(clock.0 + 1, clock.1 + time.delta_secs());
+    for (go, mut walker, mut verdict) in &mut walkers {
+        let Some(action) = go.0 else { continue };
+        if walker.steps > CORRIDOR {
+            verdict.ending = Ending::Terminated;
+            continue;
+        }
+        let at_junction = walker.x == CORRIDOR;
+        match action {
+            0 => walker.x = (walker.x + 1).min(CORRIDOR),
+            2 => walker.x = (walker.x - 1).max(0),
+            1 => walker.y = i32::from(at_junction),
+            _ => walker.y = -i32::from(at_junction),
+        }
+        walker.steps += 1;
+        if walker.steps > CORRIDOR {
+            *verdict = Verdict { reward: f32::from(walker.y == walker.goal), ending: Ending::Terminated };
+        } else if walker.x < walker.steps {
+            verdict.reward -= 1.0 / CORRIDOR as f32;
+        }
+    }
+}
+
+fn look(mut walkers: Query<(&Walker, &mut Sight)>) {
+    for (walker, mut sight) in &mut walkers {
+        sight.0 = match (walker.steps, walker.x == CORRIDOR) {
+            (0, _) => [0.0, walker.goal as f32],
+            (_, true) => [1.0, walker.y as f32],
+            (_, false) => [0.0, 0.0],
+        };
+    }
+}
+
+fn agent(memory: Handle<MemoryAsset>) -> impl Bundle {
+    (Walker::default(), Sight::default(), Move::default(), Verdict::default(), MemoryAgent::new(memory))
+}
+
+type Maze = BevyGame<Sight, Move>;
+
+fn game() -> Maze {
+    let mut app = App::new();
+    app.add_plugins((MinimalPlugins, maze));
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn(agent(Handle::default()));
+    });
+    BevyGame::new(app, [-1.0, 1.0])
+}
+
+fn rules() -> TMaze {
+    TMaze::new(CORRIDOR as usize, Penalty::BehindTime)
+}
+
+/// Mostly to the right, so that the junction is reached.
+fn actions(seed: u64) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..=CORRIDOR).map(|_| if random.random_bool(0.9) { 0 } else { random.random_range(0..4) }).collect()
+}
+
+type Tick = (Vec<f32>, f32, Ending);
+
+/// One episode: the first observation, then what came of each action, and of one more after the end.
+fn live(environment: &mut dyn Environment, seed: u64) -> Vec<Tick> {
+    let mut ticks = vec![(environment.reset(seed).to_vec(), 0.0, Ending::Running)];
+    for action in actions(seed).into_iter().chain([1]) {
+        let step = environment.step(Action::Discrete(action));
+        ticks.push((step.observation.to_vec(), step.reward, step.ending));
+    }
+    ticks
+}
+
+#[test]
+fn it_is_the_pure_environment() {
+    let (mut game, mut rules) = (game(), rules());
+    game.check().unwrap();
+    assert_eq!((game.observations(), game.actions(), game.returns()), {
+        (rules.observations(), rules.actions(), rules.returns())
+    });
+    let mut won = 0;
+    for seed in 0..200 {
+        let (found, expected) = (live(&mut game, seed), live(&mut rules, seed));
+        won += usize::from(expected.iter().any(|tick| tick.1 > 0.0));
+        assert_eq!(found, expected, "seed {seed}");
+    }
+    assert!(won > 0);
+}
+
+#[test]
+fn a_batch_of_games_is_a_batch_of_the_environment() {
+    let mut games = EnvironmentBatch::new(&|| Box::new(game()), 5, 3);
+    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), 5, 3);
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    for _ in 0..100 {
+        assert_eq!(games.x(), mazes.x());
+        let actions: Vec<f32> = (0..5).map(|_| f32::from(random.random_range(0..4_u8))).collect();
+        assert_eq!(games.step(&actions), mazes.step(&actions));
+    }
+}
+
+#[test]
+fn a_step_is_one_fixed_tick() {
+    let mut game = game();
+    let clock = |game: &Maze| (game.world().resource::<Clock>().0, game.world().resource::<Clock>().1);
+    let before = clock(&game);
+    game.reset(0);
+    (0..7).for_each(|_| _ = game.step(Action::Discrete(0)));
+    let after = clock(&game);
+    let timestep = game.world().resource::<Time<Fixed>>().timestep().as_secs_f32();
+    assert_eq!(after.0 - before.0, 8);
+    assert!((after.1 - before.1 - 8.0 * timestep).abs() < 1e-6);
+}
+
+#[test]
+fn an_episode_depends_on_its_seed_alone() {
+    let mut used = game();
+    for seed in 0..20 {
+        // Left in the middle, and left at its end.
+        used.reset(seed + 100);
+        used.step(Action::Discrete(0));
+        let again = live(&mut used, seed);
+        assert_eq!(again, live(&mut game(), seed));
+        assert_eq!(again, live(&mut used, seed));
+    }
+}
+
+#[test]
+fn apps_on_several_threads_do_not_meet() {
+    let alone: Vec<_> = (0..8).map(|seed| live(&mut game(), seed)).collect();
+    let mut games: Vec<_> = (0..8).map(|_| game()).collect();
+    // Step by step in turns, then each on a thread of its own; built here, stepped and dropped there.
+    let mut in_turns: Vec<Vec<Tick>> = vec![];
+    for (seed, game) in games.iter_mut().enumerate() {
+        in_turns.push(vec![(game.reset(seed as u64).to_vec(), 0.0, Ending::Running)]);
+    }
+    for tick in 0..CORRIDOR as usize + 2 {
+        for (seed, game) in games.iter_mut().enumerate() {
+            let step = game.step(Action::Discrete(*actions(seed as u64).get(tick).unwrap_or(&1)));
+            in_turns[seed].push((step.observation.to_vec(), step.reward, step.ending));
+        }
+    }
+    assert_eq!(in_turns, alone);
+    let threads: Vec<_> = games
+        .into_iter()
+        .enumerate()
+        .map(|(seed, mut game)| std::thread::spawn(move || live(&mut game, seed as u64)))
+        .collect();
+    let found: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(found, alone);
+}
+
+#[test]
+fn a_game_without_its_agent_says_so() {
+    let mut app = App::new();
+    app.add_plugins((MinimalPlugins, maze));
+    let mut empty: Maze = BevyGame::new(app, [-1.0, 1.0]);
+    let error = empty.check().unwrap_err().to_string();
+    assert!(error.contains("0 entities"), "{error}");
+    assert_eq!(empty.step(Action::Discrete(0)).ending, Ending::Terminated);
+    empty.world_mut().spawn(agent(Handle::default()));
+    empty.check().unwrap();
+    assert_eq!(empty.step(Action::Discrete(0)).ending, Ending::Running);
+}
+
+/// What a policy that takes its most probable actions lives through.
+fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64) -> Vec<(f32, Ending)> {
+    let spaces = policy.spaces().clone();
+    let mut x = environment.reset(seed).to_vec();
+    let seen = x.len();
+    x.resize(spaces.channels(), 0.0);
+    spaces.write_previous(None, &mut x[seen..]);
+    let (mut state, mut resets) = (policy.empty_state(1).unwrap(), vec![Reset { member: 0, tick: 0 }]);
+    let mut verdicts: Vec<(f32, Ending)> = vec![];
+    while verdicts.last().is_none_or(|verdict| verdict.1 == Ending::Running) {
+        let input = Tensor::from_slice(&x, (1, 1, x.len()), &Device::Cpu).unwrap();
+        let (said, after) = policy.forward(&input, &resets, &state).unwrap();
+        resets.clear();
+        state = after;
+        let (said, mut action) = (said.action.flatten_all().unwrap().to_vec1().unwrap(), [0.0]);
+        choose(spaces.actions, &said, Choice::Greedy, &mut ChaCha8Rng::seed_from_u64(0), &mut action);
+        let step = environment.step(Action::Discrete(action[0] as usize));
+        x[..seen].copy_from_slice(step.observation);
+        verdicts.push((step.reward, step.ending));
+        spaces.write_previous(Some(&action), &mut x[seen..]);
+    }
+    verdicts
+}
+
+/// The game with its agent, whose memory is `model`.
+fn shipped(model: Model) -> (App, Entity) {
+    let mut app = App::new();
+    let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..default() };
+    app.add_plugins((MinimalPlugins, AssetPlugin::default()))
+        .add_plugins(InfformerPlugin::default().with_runtime(runtime))
+        .add_plugins((maze, TrainedAgents::<Sight, Move>::new(Choice::Greedy)))
+        .insert_resource(TimeUpdateStrategy::FixedTimesteps(1));
+    app.finish();
+    app.cleanup();
+    let memory = app.world_mut().resource_mut::<Assets<MemoryAsset>>().add(MemoryAsset::Model(Arc::new(model)));
+    let walker = app.world_mut().spawn(agent(memory)).id();
+    // One to start the clock, one to give the agent its memory.
+    app.update();
+    app.update();
+    (app, walker)
+}
+
+#[test]
+fn a_model_does_in_the_game_what_it_does_in_training() {
+    let mut training = game();
+    let spaces = Spaces::of(&training);
+    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
+    for weights in 0..4 {
+        let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
+        let model = config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
+        let (mut app, walker) = shipped(model);
+        for seed in 0..5 {
+            app.world_mut().trigger(BeginEpisode { seed });
+            app.world_mut().flush();
+            app.update();
+            assert_eq!(app.world().get::<Move>(walker).unwrap().0, None);
+            let mut verdicts = vec![];
+            while verdicts.last().is_none_or(|verdict: &(f32, Ending)| verdict.1 == Ending::Running) {
+                app.update();
+                let verdict = app.world().get::<Verdict>(walker).unwrap();
+                verdicts.push((verdict.reward, verdict.ending));
+            }
+            assert_eq!(verdicts, evaluate(&policy, &mut training, seed), "weights {weights}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_model_of_another_game_is_refused() {
+    let spaces = Spaces::of(&MemoryChain::new(3, 1));
+    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
+    let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
+    let (mut app, walker) = shipped(model);
+    app.update();
+    let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
+    assert!(failure.message.contains("trained to see and act so"), "{}", failure.message);
+    assert_eq!(app.world().get::<Move>(walker).unwrap().0, None);
+}
