@@ -1,7 +1,8 @@
 //! The game: its rules, the same for training and for play.
 //!
 //! A courier is told an address at one end of a street. At the other end is a square with four doors, and it must enter
-//! the right one. Nothing but its memory tells it which: the address is told once, and in the street all walk in line.
+//! the right one. Nothing but its memory tells it which: the address is told for one second, and in the street
+//! all walk in line.
 
 use bevy::prelude::*;
 use bevy_infformer::infformer::{ChannelGroup, Scale};

@@ -3,14 +3,13 @@
 use crate::display;
 use crate::game::{Courier, CourierGame, Sight, Walk};
 use crate::picture::picture;
-use crate::training::{NAME, ROUNDS};
+use crate::training::{CHOICE, NAME, ROUNDS};
 use bevy::asset::LoadState;
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_infformer::infformer::{RuntimeConfig, RuntimeMode};
 use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryFailure, MemorySlot};
 use infformer_rl::bevy_game::{BeginEpisode, TrainedAgents, Verdict};
-use infformer_rl::distribution::Choice;
 use infformer_rl::environment::Ending;
 use infformer_rl::evaluation::evaluation_seed;
 use infformer_rl::{Error, Result};
@@ -23,7 +22,7 @@ fn add_game(app: &mut App) {
     let runtime = RuntimeConfig { mode: RuntimeMode::Lockstep, ..default() };
     app.add_plugins(InfformerPlugin::default().with_runtime(runtime));
     let memory = app.world().resource::<AssetServer>().load(format!("{NAME}.model.ron"));
-    app.add_plugins((CourierGame { memory }, TrainedAgents::<Sight, Walk>::new(Choice::Greedy)));
+    app.add_plugins((CourierGame { memory }, TrainedAgents::<Sight, Walk>::new(CHOICE)));
 }
 
 /// Files of the model lie in `folder`.

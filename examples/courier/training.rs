@@ -20,6 +20,8 @@ use std::time::Instant;
 pub const NAME: &str = "courier";
 /// The rounds that a courier is judged by follow from it.
 pub const ROUNDS: u64 = 0;
+/// As in training: the most probable actions alone lead along one way, which the courier seldom went.
+pub const CHOICE: Choice = Choice::Drawn;
 
 fn game() -> BevyGame<Sight, Walk> {
     let mut app = App::new();
@@ -50,7 +52,7 @@ pub fn run(folder: &Path, steps: u64, seed: u64, rounds: usize) -> Result<()> {
         weights::save(model, folder, NAME)?;
     }
     let wanted = EvaluationConfig { episodes: rounds, seed: ROUNDS };
-    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop)?;
+    let found = evaluate(&trained.policy, &make, wanted, CHOICE, &Device::Cpu, &stop)?;
     println!("in training's games: the right door in {:.3} of {rounds} rounds", found.successes());
     println!("the model is in {}; `-- play` plays with it", folder.display());
     Ok(())

@@ -1,9 +1,9 @@
 //! The game: each walker in a hallway of its own, by the rules of the environment that trained it.
 
+use bevy::asset::LoadState;
 use bevy::prelude::*;
-use bevy_infformer::infformer::{ChannelGroup, Scale};
-use bevy_infformer::infformer::{RuntimeConfig, RuntimeMode};
-use bevy_infformer::{InfformerPlugin, MemoryAgent, MemorySystems, Observe};
+use bevy_infformer::infformer::{ChannelGroup, RuntimeConfig, RuntimeMode, Scale};
+use bevy_infformer::{InfformerPlugin, MemoryAgent, MemorySlot, MemorySystems, Observe};
 use infformer_rl::bevy_game::{Act, BeginEpisode, TrainedAgents, Verdict};
 use infformer_rl::distribution::Choice;
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};

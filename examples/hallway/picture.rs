@@ -131,9 +131,18 @@ fn draw(
         gizmos.circle_2d(at, 2.5, if selected { Color::WHITE } else { Color::srgb(0.7, 0.7, 0.7) });
         if let Some(right) = walker.turned {
             let word = if right { "right" } else { "wrong" };
-            gizmos.text_2d(Vec2::new(end + 12.0, floor), word, 7.0, Vec2::ZERO, colour(walker.maze.goal()));
+            gizmos.text_2d(Vec2::new(end + 8.0, floor), word, 7.0, Vec2::new(-0.5, 0.0), colour(walker.maze.goal()));
         }
     }
-    let told = format!("{} right turns of {}; bars: where each walker's memory looks", rounds.right, rounds.turned);
-    gizmos.text_2d(Vec2::new(0.45 * end, height(&hall, 0) + 1.6 * LANE), &told, 8.0, Vec2::ZERO, Color::WHITE);
+    let top = height(&hall, 0) + 1.9 * LANE;
+    for (line, told) in [
+        format!("{} right turns of {}", rounds.right, rounds.turned),
+        "bars: where each walker's memory looks".to_string(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let place = Vec2::new(0.0, top - 9.0 * line as f32);
+        gizmos.text_2d(place, told, 6.0, Vec2::new(-0.5, 0.0), Color::WHITE);
+    }
 }

@@ -162,6 +162,20 @@ fn evaluations_are_of_their_seeds() {
     assert!(more.returns.iter().any(|total| *total != more.returns[0]));
 }
 
+/// The runs that the documentation names are valid, and of environments that there are.
+#[test]
+fn the_runs_of_the_folder_are_valid() {
+    let runs = std::fs::read_dir(format!("{}/runs/agents", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let runs: Vec<TrainingConfig> = runs
+        .map(|file| TrainingConfig::from_ron(&std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap())
+        .collect();
+    assert!(!runs.is_empty());
+    for run in runs {
+        let spaces = Spaces::of(&*environment(&run.environment).make());
+        assert!(run.policy.init(&spaces, 0, &Device::Cpu).unwrap().parameter_count() > 0);
+    }
+}
+
 #[test]
 fn means_of_the_middle_half() {
     assert_eq!(interquartile_mean(&[9.0, 1.0, 3.0, -50.0]), 2.0);
