@@ -1,13 +1,19 @@
-//! The model in `assets/models/key-value`, streamed by the runtime: what was learnt in segments works tick by tick.
+//! The models in `assets/models`: the one of `key-value`, streamed by the runtime, recalls tick by tick what was learnt in
+//! segments; the one of `hallway` turns by a sign farther back than any that it was trained on.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::Device;
 use infformer::{Runtime, RuntimeConfig, RuntimeMode, weights};
+use infformer_rl::distribution::Choice;
+use infformer_rl::environments::EnvironmentConfig;
+use infformer_rl::evaluation::{EvaluationConfig, evaluate};
+use infformer_rl::policy::{Policy, Spaces};
 use infformer_rl::sequences::task::{Difficulty, Distance, Task};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 #[test]
 fn it_recalls_in_the_runtime() {
@@ -38,4 +44,19 @@ fn it_recalls_in_the_runtime() {
     let right = answers.iter().zip(&targets).filter(|(answer, target)| **answer == target[0] as usize).count();
     // Chance is 6 of 64; the window holds 31 of the 281 ticks, and no pair.
     assert!(right >= 61, "{right} of 64");
+}
+
+/// By chance all of 16 turn the right way once in 65,536 times.
+#[test]
+fn it_turns_by_the_sign() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/hallway");
+    let load = || weights::load(&folder, "hallway", &Device::Cpu).unwrap();
+    let maze = EnvironmentConfig::parse("t-maze-400-any-wrong-move").unwrap();
+    let policy = Policy::from_model(load(), &Spaces::of(&*maze.make())).unwrap();
+    let wanted = EvaluationConfig { episodes: 16, seed: 5 };
+    let stop = AtomicBool::new(false);
+    let found = evaluate(&policy, &move || maze.make(), wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap();
+    assert_eq!((found.successes(), found.mean()), (1.0, 1.0));
+    let other = EnvironmentConfig::parse("memory-chain-8").unwrap();
+    assert!(Policy::from_model(load(), &Spaces::of(&*other.make())).is_err());
 }
