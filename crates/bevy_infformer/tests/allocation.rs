@@ -33,13 +33,17 @@ fn allocations(agents: usize, memory: &MemoryConfig) -> Vec<u64> {
 fn a_tick_allocates_nothing_for_its_agents() {
     let groups = vec![ChannelGroup::new("seen", &["x", "y"], "", Scale::Given(1.0))];
     for memory in [MemoryConfig::events(groups.clone()), MemoryConfig::trajectory(groups.clone())] {
-        // Bevy's own schedules allocate a little, one or two more or less with the order of systems that each app happens
-        // to have; what they do does not depend on the agents.
-        let none = allocations(0, &memory).into_iter().min().unwrap();
-        let many = allocations(200, &memory);
+        // Bevy's own schedules allocate a little, in some apps once a tick more than in others; what they do does not depend
+        // on the agents. The app that allocates least tells.
+        let least_of_apps = |agents: usize| {
+            let apps = (0..4).map(|_| allocations(agents, &memory));
+            apps.min_by_key(|ticks| ticks.iter().copied().min()).unwrap()
+        };
+        let none = least_of_apps(0).into_iter().min().unwrap();
+        let many = least_of_apps(200);
         let least = many.iter().min().unwrap();
         println!("{}: {none} allocations without agents, {many:?} with 200", memory.forgetting.name());
-        assert!(*least <= none + 2, "{}: {many:?} allocations a tick, {none} without agents", memory.forgetting.name());
+        assert!(*least <= none, "{}: {many:?} allocations a tick, {none} without agents", memory.forgetting.name());
         // A buffer here and there still comes to its largest size: in fewer than one agent of ten.
         let most = many.iter().max().unwrap();
         assert!(*most < none + 20, "{}: {many:?} allocations a tick", memory.forgetting.name());

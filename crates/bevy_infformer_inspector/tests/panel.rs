@@ -3,11 +3,13 @@
 
 use bevy::prelude::Entity;
 use bevy_egui::egui;
+use bevy_infformer::Recall;
+use bevy_infformer::infformer::model::{Head, HeadKind, Input, ModelConfig};
 use bevy_infformer::infformer::{
     AgentStep, ChannelGroup, Device, Engine, MemoryConfig, Query, RuntimeDiagnostics, Scale, ViewRequest,
 };
 use bevy_infformer_inspector::query_builder::QuerySource;
-use bevy_infformer_inspector::{MemoryInspector, PanelData, show};
+use bevy_infformer_inspector::{MemoryInspector, ModelData, PanelData, show};
 use egui_kittest::{Harness, kittest::Queryable as _};
 
 /// An engine with one agent that saw a berry at 7 m for 20 ticks, 200 ticks ago.
@@ -130,4 +132,27 @@ fn how_long_a_frame_takes() {
     let begun = std::time::Instant::now();
     harness.run_steps(300);
     println!("{:.3} ms a frame, 1,000 agents listed", begun.elapsed().as_secs_f64() * 1e3 / 300.0);
+}
+
+/// An agent with a trained model has a part of the panel for itself.
+#[test]
+fn it_tells_of_a_model() {
+    let seen = Input::Token { name: "symbol".into(), vocabulary: 3 };
+    let head = Head { name: "answer".into(), kind: HeadKind::Logits { classes: 3 } };
+    let config = ModelConfig::new(vec![seen], vec![head]);
+    let (recall, diagnostics) = (Recall::default(), RuntimeDiagnostics::default());
+    let all = agents(2);
+    let mut inspector = MemoryInspector::default();
+    inspector.select(all[0]);
+    let draw = move |ui: &mut egui::Ui, inspector: &mut MemoryInspector| {
+        let label = |entity: Entity| format!("agent number {}", entity.index_u32());
+        let model = Some(ModelData { config: &config, recall: &recall, diagnostics: &diagnostics });
+        show(ui, inspector, &PanelData { agents: &all, label: &label, memory: None, model });
+    };
+    let builder = Harness::builder().with_size([440.0, 900.0]).with_max_steps(20);
+    let mut harness = builder.build_ui_state(draw, inspector);
+    harness.run_steps(3);
+    assert!(harness.query_by_label("a model: 2 layers, d = 64, the last 32 ticks and N = 64 for all before").is_some());
+    assert!(harness.query_by_label("nothing has left its window yet").is_some());
+    assert!(harness.query_by_label("memory map").is_none());
 }

@@ -3,7 +3,7 @@
 
 mod models;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, IndexOp, Tensor};
 use infformer::Error;
 use infformer::model::{
     HeadKind, InputMask, LongTermForgetting, ModelConfig, ModelState, ReadingDensity, Reset, Wanted,
@@ -241,4 +241,37 @@ fn what_does_not_fit_is_refused() {
     }
     config.heads[0].kind = HeadKind::Gaussian { size: usize::MAX };
     assert!(matches!(config.validate(), Err(Error::Configuration { .. })));
+}
+
+/// Where a model looked: all of its mass, on stretches that follow each other from the window back.
+#[test]
+fn a_density_covers_what_left_the_window() {
+    for (name, policy) in policies() {
+        for density in [ReadingDensity::Gibbs, ReadingDensity::Softmax] {
+            let model = config(policy.clone(), density, InputMask::Everything).init(&Device::Cpu).unwrap();
+            let mut state = model.empty_state(2).unwrap();
+            let x = observations(2, 60, 3);
+            for tick in 0..60 {
+                let (outputs, after) = model.step(&x.i((.., tick)).unwrap(), &state).unwrap();
+                state = after;
+                let looked = outputs.looked.unwrap().to_vec2::<f32>().unwrap();
+                for (member, looked) in looked.iter().enumerate() {
+                    let cells = model.density(looked, &state, member);
+                    let clock = state.clocks()[member];
+                    assert_eq!(cells.is_empty(), clock.chunks == 0, "{name} {density:?} {tick}");
+                    let Some(first) = cells.iter().map(|cell| cell.newer).reduce(f32::min) else { continue };
+                    assert_eq!(first, clock.held as f32, "{name} {density:?} {tick}");
+                    let mut ends: Vec<[f32; 2]> = cells.iter().map(|cell| [cell.newer, cell.older]).collect();
+                    ends.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
+                    // Ages up to some hundred, from f64 to f32.
+                    assert!(ends.windows(2).all(|pair| (pair[0][1] - pair[1][0]).abs() < 1e-3), "{name}: {ends:?}");
+                    let mass: f32 = cells.iter().map(|cell| cell.mass).sum();
+                    assert!((mass - 1.0).abs() < 1e-4, "{name} {density:?} {tick}: {mass}");
+                    if name == "adaptive" {
+                        assert_eq!(ends.last().unwrap()[1], (tick + 1) as f32, "{density:?}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Many environments of one kind at once, each begun anew when it is over.
 
-use crate::environment::{Action, ActionSpace, Ending, Environment};
+use crate::environment::{Ending, Environment};
 use crate::policy::Spaces;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -92,11 +92,9 @@ impl EnvironmentBatch {
         for (member, action) in actions.chunks_exact(size).enumerate() {
             let row = member * channels..(member + 1) * channels;
             let x = &mut self.x[row.clone()];
-            let step = self.environments[member].step(as_action(self.spaces.actions, action));
-            let seen = step.observation.len();
-            x[..seen].copy_from_slice(step.observation);
+            let step = self.environments[member].step(self.spaces.action(action));
             let (reward, ending) = (step.reward, step.ending);
-            self.spaces.write_previous(Some(action), &mut x[seen..]);
+            self.spaces.write(step.observation, Some(action), x);
             let episode = &mut self.episodes[member];
             episode.actions.extend_from_slice(action);
             episode.ticks += 1;
@@ -134,10 +132,8 @@ impl EnvironmentBatch {
             let channels = self.spaces.channels();
             let x = &mut self.x[member * channels..(member + 1) * channels];
             for action in saved.actions.chunks_exact(self.spaces.action_size()) {
-                let step = self.environments[member].step(as_action(self.spaces.actions, action));
-                let seen = step.observation.len();
-                x[..seen].copy_from_slice(step.observation);
-                self.spaces.write_previous(Some(action), &mut x[seen..]);
+                let step = self.environments[member].step(self.spaces.action(action));
+                self.spaces.write(step.observation, Some(action), x);
             }
             self.episodes[member] = saved.clone();
         }
@@ -147,9 +143,7 @@ impl EnvironmentBatch {
         let seed = episode_seed(self.seed, member, self.episodes[member].number);
         let channels = self.spaces.channels();
         let x = &mut self.x[member * channels..(member + 1) * channels];
-        let observation = self.environments[member].reset(seed);
-        x[..observation.len()].copy_from_slice(observation);
-        self.spaces.write_previous(None, &mut x[observation.len()..]);
+        self.spaces.write(self.environments[member].reset(seed), None, x);
     }
 }
 
@@ -159,11 +153,4 @@ pub fn episode_seed(seed: u64, member: usize, number: u64) -> u64 {
     random.set_stream(member as u64);
     random.set_word_pos(2 * u128::from(number));
     random.next_u64()
-}
-
-fn as_action(space: ActionSpace, action: &[f32]) -> Action<'_> {
-    match space {
-        ActionSpace::Discrete(_) => Action::Discrete(action[0] as usize),
-        ActionSpace::Continuous(_) => Action::Continuous(action),
-    }
 }

@@ -1,7 +1,7 @@
 //! What a policy reaches on episodes whose seeds are given.
 
 use crate::distribution::{Choice, choose};
-use crate::environment::{Action, ActionSpace, Ending, Environment};
+use crate::environment::{Ending, Environment};
 use crate::environment_batch::{Make, episode_seed};
 use crate::error::Result;
 use crate::policy::{Policy, Spaces};
@@ -74,9 +74,7 @@ pub fn evaluate(
     let mut environments: Vec<Box<dyn Environment>> = (0..config.episodes).map(|_| make()).collect();
     let mut x = vec![0.0; config.episodes * channels];
     for (number, (environment, x)) in environments.iter_mut().zip(x.chunks_exact_mut(channels)).enumerate() {
-        let observation = environment.reset(evaluation_seed(config.seed, number));
-        x[..observation.len()].copy_from_slice(observation);
-        spaces.write_previous(None, &mut x[observation.len()..]);
+        spaces.write(environment.reset(evaluation_seed(config.seed, number)), None, x);
     }
     let mut found = Evaluation {
         returns: vec![0.0; config.episodes],
@@ -99,17 +97,12 @@ pub fn evaluate(
         for (row, said) in said.chunks_exact(said.len() / living.len()).enumerate() {
             let member = living[row];
             choose(spaces.actions, said, choice, &mut random, &mut action);
-            let step = environments[member].step(match spaces.actions {
-                ActionSpace::Discrete(_) => Action::Discrete(action[0] as usize),
-                ActionSpace::Continuous(_) => Action::Continuous(&action),
-            });
+            let step = environments[member].step(spaces.action(&action));
             found.returns[member] += f64::from(step.reward);
             found.lengths[member] += 1;
             found.last_rewards[member] = step.reward;
             if step.ending == Ending::Running {
-                let x = &mut x[member * channels..(member + 1) * channels];
-                x[..step.observation.len()].copy_from_slice(step.observation);
-                spaces.write_previous(Some(&action), &mut x[step.observation.len()..]);
+                spaces.write(step.observation, Some(&action), &mut x[member * channels..(member + 1) * channels]);
                 still.push(row);
             }
         }

@@ -3,7 +3,7 @@
 //! A policy sees the environment's observation, the action before it and whether the episode has just begun, as POPGym's
 //! protocol has it. All policies have the same encoder, feed-forward part and heads; they differ in their memory.
 
-use crate::environment::{ActionSpace, Environment};
+use crate::environment::{Action, ActionSpace, Environment};
 use crate::error::{Error, Result};
 use crate::memories::{MemoryConfig, MemoryName};
 use crate::memory::Memory;
@@ -65,6 +65,21 @@ impl Spaces {
         match self.actions {
             ActionSpace::Discrete(_) => 1,
             ActionSpace::Continuous(size) => size,
+        }
+    }
+
+    /// What a policy sees \[channels\]: the observation, and the channels after it.
+    pub fn write(&self, observation: &[f32], previous: Option<&[f32]>, channels: &mut [f32]) {
+        let (seen, rest) = channels.split_at_mut(observation.len());
+        seen.copy_from_slice(observation);
+        self.write_previous(previous, rest);
+    }
+
+    /// Numbers as an action: a choice is a whole number.
+    pub fn action<'a>(&self, numbers: &'a [f32]) -> Action<'a> {
+        match self.actions {
+            ActionSpace::Discrete(_) => Action::Discrete(numbers[0] as usize),
+            ActionSpace::Continuous(_) => Action::Continuous(numbers),
         }
     }
 

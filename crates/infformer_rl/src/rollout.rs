@@ -43,8 +43,8 @@ pub struct Discounts {
     pub lambda: f64,
 }
 
-/// The discounted reward and the advantage of one member's ticks from the last one back. A truncated episode would have gone on: its
-/// tick is worth the value of what was seen last; a terminated one is worth nothing more.
+/// The advantages of one member's actions, from the last one back. A truncated episode would have gone on: after it comes
+/// the value of what was seen last; after a terminated one comes nothing.
 ///
 /// All \[T\]; `next` is the value of what is seen after the tick, in the same episode.
 pub fn advantages(rewards: &[f32], values: &[f32], next: &[f32], endings: &[Ending], by: Discounts) -> Vec<f32> {
@@ -96,8 +96,8 @@ impl Rollout {
                 log_probabilities[row] = choose(spaces.actions, said, Choice::Drawn, random, action);
                 chosen[member * size..(member + 1) * size].copy_from_slice(action);
                 values[row] = value[member];
-                if tick > 0 {
-                    next[row - 1] = if endings[row - 1] == Ending::Running { value[member] } else { next[row - 1] };
+                if tick > 0 && endings[row - 1] == Ending::Running {
+                    next[row - 1] = value[member];
                 }
                 let from = &environments.x()[member * channels..(member + 1) * channels];
                 x[row * channels..(row + 1) * channels].copy_from_slice(from);
@@ -121,11 +121,12 @@ impl Rollout {
         let worth = values_of(policy, environments.x(), &begun, state, device)?;
         for (member, value) in worth.into_iter().enumerate() {
             let row = (member + 1) * ticks - 1;
-            next[row] = if endings[row] == Ending::Running { value } else { next[row] };
+            if endings[row] == Ending::Running {
+                next[row] = value;
+            }
         }
-        let of_member = |member: usize| member * ticks..(member + 1) * ticks;
         let advantages = (0..members).flat_map(|member| {
-            let of = of_member(member);
+            let of = member * ticks..(member + 1) * ticks;
             advantages(&rewards[of.clone()], &values[of.clone()], &next[of.clone()], &endings[of], by)
         });
         let advantages = advantages.collect();

@@ -6,7 +6,7 @@ use crate::environment_batch::{EnvironmentBatch, Episode, Make};
 use crate::error::{Error, Result};
 use crate::log::{self, Log};
 use crate::optimiser::{Optimiser, OptimiserConfig};
-use crate::policy::{Policy, PolicyConfig, Spaces};
+use crate::policy::{Policy, PolicyConfig, PolicyState, Spaces};
 use crate::ppo::{PpoConfig, Update};
 use crate::rollout::Rollout;
 use candle_core::Device;
@@ -231,6 +231,10 @@ pub fn train(
         bar.set_style(style);
     }
     let (begun, before) = (Instant::now(), progress.seconds);
+    let save = |progress: &mut Progress, optimiser: &Optimiser, lived: &EnvironmentBatch, state: &PolicyState| {
+        progress.episodes = lived.episodes().to_vec();
+        checkpoint::save(&file, &configuration, policy.parameters(), optimiser, progress, &state.save()?)
+    };
     let mut saved = progress.updates;
     while !progress.finished && !stop.load(Ordering::Relaxed) {
         let started = Instant::now();
@@ -272,12 +276,13 @@ pub fn train(
         bar.set_message(told);
         bar.set_position(progress.steps);
         progress.finished = has_ended(config, &progress);
-        if progress.finished || progress.updates >= saved + config.checkpoint_every || stop.load(Ordering::Relaxed) {
+        if progress.finished || progress.updates >= saved + config.checkpoint_every {
             saved = progress.updates;
-            progress.episodes = environments.episodes().to_vec();
-            let (weights, held) = (policy.parameters(), state.save()?);
-            checkpoint::save(&file, &configuration, weights, &optimiser, &progress, &held)?;
+            save(&mut progress, &optimiser, &environments, &state)?;
         }
+    }
+    if progress.updates > saved {
+        save(&mut progress, &optimiser, &environments, &state)?;
     }
     bar.finish_and_clear();
     Ok(Trained { policy, progress })

@@ -148,7 +148,7 @@ pub enum ReadingDensity {
     #[default]
     Gibbs,
     /// p ∝ exp(q·K(t)/√d_h) where every block, mean or cell of the reading grid counts the same, however long it is and
-    /// however long ago: one tick is found among millions. Many peaks.
+    /// however long ago: one tick is found among a million. Many peaks.
     Softmax,
     /// The normal density with the mean and variance of the Gibbs density: one peak.
     Gaussian,

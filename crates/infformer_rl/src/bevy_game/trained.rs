@@ -2,7 +2,7 @@
 
 use super::{Act, BeginEpisode, PreviousAction, Verdict, inputs};
 use crate::distribution::{Choice, choose};
-use crate::environment::{Action, ActionSpace};
+use crate::environment::ActionSpace;
 use crate::policy::Spaces;
 use bevy::prelude::*;
 use bevy_infformer::{
@@ -108,10 +108,7 @@ fn decide<A: Act>(
                 let action = previous.0.get_or_insert_default();
                 action.resize(spaces.action_size(), 0.0);
                 choose(spaces.actions, said, *choice, random, action);
-                act.decide(Some(match spaces.actions {
-                    ActionSpace::Discrete(_) => Action::Discrete(action[0] as usize),
-                    ActionSpace::Continuous(_) => Action::Continuous(action),
-                }));
+                act.decide(Some(spaces.action(action)));
             }
             Some(_) => {}
             None => {
