@@ -34,13 +34,18 @@ mod contiguous;
 pub(crate) mod product;
 mod linear;
 mod normalisation;
+mod softmax;
+mod gelu;
 mod encoder;
 mod schedule;
+mod window_attention;
 mod window;
 mod knots;
 mod moves;
 mod writing;
 mod reading;
+mod rows;
+mod stretches;
 mod layer;
 pub mod state;
 
@@ -48,6 +53,7 @@ pub use config::{
     Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
 };
 pub use encoder::Encoder;
+pub use gelu::gelu;
 pub use linear::Linear;
 pub use memory::LayerMemory;
 pub use normalisation::LayerNorm;

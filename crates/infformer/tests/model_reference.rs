@@ -114,7 +114,7 @@ impl Slow<'_> {
         let heads = config.attention_heads;
         let size = config.width / heads;
         let map = |what: &str, x: &[f64]| self.matrix(&format!("{name}.{what}"), x);
-        let (query, bias) = (map("query", now), self.weight(&format!("{name}.age_bias")));
+        let (query, bias) = (map("query", now), self.weight(&format!("{name}.bias_by_age")));
         let keys: Vec<Vector> = window.iter().map(|x| map("key", x)).collect();
         let values: Vec<Vector> = window.iter().map(|x| map("value", x)).collect();
         let mut joined = vec![];
@@ -123,7 +123,8 @@ impl Slow<'_> {
             let ages = bias.len() / heads;
             let weight = |(at, key): (usize, &Vector)| {
                 let age = window.len() - 1 - at;
-                (dot(&query[own.clone()], &key[own.clone()]) / (size as f64).sqrt() + bias[head * ages + age]).exp()
+                let bias = 8.0 * bias[head * ages + age] - age as f64 * 0.25f64.powi(head as i32);
+                (dot(&query[own.clone()], &key[own.clone()]) / (size as f64).sqrt() + bias).exp()
             };
             let weights: Vector = keys.iter().enumerate().map(weight).collect();
             joined.extend_from_slice(&mean(&weights, &values, config.width)[own]);

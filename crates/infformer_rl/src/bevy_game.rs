@@ -58,9 +58,12 @@ pub struct BeginEpisode {
     pub seed: u64,
 }
 
-/// The decision that a trained agent is acting on, as numbers; none before its first.
+/// The decision that a trained agent is acting on, as numbers; none before its first. And how many it has made.
 #[derive(Component, Debug, Default)]
-struct PreviousAction(Option<Vec<f32>>);
+struct PreviousAction {
+    action: Option<Vec<f32>>,
+    ticks: usize,
+}
 
 /// The channels of `S` as a policy's inputs.
 fn inputs<S: Observe>() -> Vec<Input> {

@@ -59,12 +59,17 @@ pub struct Row {
     pub evaluation: f64,
 }
 
+/// Ticks of the clock that all policies of a table see.
+const CLOCK: usize = 256;
+
 /// Episodes of a cell's evaluation.
 const EPISODES: usize = 128;
 
 /// The run of one cell.
 pub fn cell_run(environment: &EnvironmentConfig, memory: MemoryName, seed: u64, steps: u64) -> Result<TrainingConfig> {
-    let policy = PolicyConfig::named(memory, &Spaces::of(&*environment.make()))?;
+    let made = environment.make();
+    let spaces = Spaces::with_clock(made.observations(), made.actions(), Some(CLOCK));
+    let policy = PolicyConfig::named(memory, &spaces)?;
     Ok(TrainingConfig::new(&environment.name(), policy, PpoConfig::default(), steps, seed))
 }
 

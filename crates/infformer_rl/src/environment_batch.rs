@@ -48,10 +48,9 @@ pub struct Outcome {
 }
 
 impl EnvironmentBatch {
-    /// `members` environments, all at the beginning of an episode that follows from `seed`, member and number.
-    pub fn new(make: Make, members: usize, seed: u64) -> Self {
+    /// `members` environments of these `spaces`, all at the beginning of an episode that follows from `seed`, member and number.
+    pub fn new(make: Make, spaces: Spaces, members: usize, seed: u64) -> Self {
         let environments: Vec<_> = (0..members).map(|_| make()).collect();
-        let spaces = Spaces::of(&*make());
         let nothing = Outcome { reward: 0.0, ending: Ending::Running, finished: None };
         let mut batch = Self {
             x: vec![0.0; members * spaces.channels()],
@@ -94,8 +93,8 @@ impl EnvironmentBatch {
             let x = &mut self.x[row.clone()];
             let step = self.environments[member].step(self.spaces.action(action));
             let (reward, ending) = (step.reward, step.ending);
-            self.spaces.write(step.observation, Some(action), x);
             let episode = &mut self.episodes[member];
+            self.spaces.write(step.observation, episode.ticks + 1, Some(action), x);
             episode.actions.extend_from_slice(action);
             episode.ticks += 1;
             episode.total += f64::from(reward);
@@ -131,9 +130,9 @@ impl EnvironmentBatch {
             self.begin(member);
             let channels = self.spaces.channels();
             let x = &mut self.x[member * channels..(member + 1) * channels];
-            for action in saved.actions.chunks_exact(self.spaces.action_size()) {
+            for (tick, action) in saved.actions.chunks_exact(self.spaces.action_size()).enumerate() {
                 let step = self.environments[member].step(self.spaces.action(action));
-                self.spaces.write(step.observation, Some(action), x);
+                self.spaces.write(step.observation, tick + 1, Some(action), x);
             }
             self.episodes[member] = saved.clone();
         }
@@ -143,7 +142,7 @@ impl EnvironmentBatch {
         let seed = episode_seed(self.seed, member, self.episodes[member].number);
         let channels = self.spaces.channels();
         let x = &mut self.x[member * channels..(member + 1) * channels];
-        self.spaces.write(self.environments[member].reset(seed), None, x);
+        self.spaces.write(self.environments[member].reset(seed), 0, None, x);
     }
 }
 

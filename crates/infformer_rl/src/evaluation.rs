@@ -74,7 +74,7 @@ pub fn evaluate(
     let mut environments: Vec<Box<dyn Environment>> = (0..config.episodes).map(|_| make()).collect();
     let mut x = vec![0.0; config.episodes * channels];
     for (number, (environment, x)) in environments.iter_mut().zip(x.chunks_exact_mut(channels)).enumerate() {
-        spaces.write(environment.reset(evaluation_seed(config.seed, number)), None, x);
+        spaces.write(environment.reset(evaluation_seed(config.seed, number)), 0, None, x);
     }
     let mut found = Evaluation {
         returns: vec![0.0; config.episodes],
@@ -102,7 +102,8 @@ pub fn evaluate(
             found.lengths[member] += 1;
             found.last_rewards[member] = step.reward;
             if step.ending == Ending::Running {
-                spaces.write(step.observation, Some(&action), &mut x[member * channels..(member + 1) * channels]);
+                let x = &mut x[member * channels..(member + 1) * channels];
+                spaces.write(step.observation, found.lengths[member], Some(&action), x);
                 still.push(row);
             }
         }

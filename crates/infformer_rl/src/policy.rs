@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::model::parameters::seeded;
 use infformer::model::{
-    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Parameters, Reset, Wanted,
+    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Parameters, Reset, Wanted, gelu,
 };
 use infformer::{Channel, Scale};
 use safetensors::SafeTensors;
@@ -28,21 +28,38 @@ pub struct PolicyConfig {
     pub feed_forward: usize,
     /// What it remembers with.
     pub memory: MemoryConfig,
+    /// The period of the clock that it sees, in ticks; `None`: it sees none. See [`Spaces::with_clock`].
+    #[serde(default)]
+    pub clock: Option<usize>,
 }
 
 /// What a policy sees and does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spaces {
-    /// The environment's observation, then the action before and whether this is the first tick.
+    /// The environment's observation, then the clock, if there is one, the action before and whether this is the first
+    /// tick.
     pub inputs: Vec<Input>,
     /// What an action is.
     pub actions: ActionSpace,
+    /// The period of the clock, in ticks.
+    pub clock: Option<usize>,
 }
 
 impl Spaces {
-    /// Those of an environment.
+    /// Those of an environment, without a clock.
     pub fn of(environment: &dyn Environment) -> Self {
-        let (mut inputs, actions) = (environment.observations(), environment.actions());
+        Self::with_clock(environment.observations(), environment.actions(), None)
+    }
+
+    /// Those of an observation and an action. The clock counts the ticks of the episode modulo its period: sine and cosine
+    /// at this period and its halves, down to 4 ticks (Vaswani et al. 2017, with a longest period). Beyond the period it
+    /// shows nothing that was not seen before, so that what was learnt holds however long an episode is.
+    pub fn with_clock(mut inputs: Vec<Input>, actions: ActionSpace, clock: Option<usize>) -> Self {
+        if let Some(period) = clock {
+            let channel = |(period, wave)| Channel::new(&format!("{wave}{period}"), "", Scale::Given(0.2));
+            let waves = periods(period).flat_map(|period| [(period, "sine"), (period, "cosine")]);
+            inputs.push(Input::Continuous { name: "clock".into(), channels: waves.map(channel).collect() });
+        }
         let name = "previous_action".to_string();
         inputs.push(match actions {
             ActionSpace::Discrete(choices) => Input::Token { name, vocabulary: choices + 1 },
@@ -52,7 +69,7 @@ impl Spaces {
             }
         });
         inputs.push(Input::Token { name: "first".into(), vocabulary: 2 });
-        Self { inputs, actions }
+        Self { inputs, actions, clock }
     }
 
     /// Channels of what a policy sees.
@@ -68,11 +85,11 @@ impl Spaces {
         }
     }
 
-    /// What a policy sees \[channels\]: the observation, and the channels after it.
-    pub fn write(&self, observation: &[f32], previous: Option<&[f32]>, channels: &mut [f32]) {
+    /// What a policy sees \[channels\] at a tick of the episode, 0 the first: the observation, and the channels after it.
+    pub fn write(&self, observation: &[f32], tick: usize, previous: Option<&[f32]>, channels: &mut [f32]) {
         let (seen, rest) = channels.split_at_mut(observation.len());
         seen.copy_from_slice(observation);
-        self.write_previous(previous, rest);
+        self.write_rest(tick, previous, rest);
     }
 
     /// Numbers as an action: a choice is a whole number.
@@ -83,8 +100,19 @@ impl Spaces {
         }
     }
 
-    /// The channels after the observation's: the action before (`None` at the first tick), and whether it is the first.
-    pub fn write_previous(&self, action: Option<&[f32]>, channels: &mut [f32]) {
+    /// Channels after the observation's.
+    pub fn rest(&self) -> usize {
+        self.clock.map_or(0, |period| 2 * periods(period).count()) + self.action_size() + 1
+    }
+
+    /// The channels after the observation's: the clock, the action before (`None` at the first tick), and whether it is the
+    /// first.
+    pub fn write_rest(&self, tick: usize, action: Option<&[f32]>, channels: &mut [f32]) {
+        let (clock, channels) = channels.split_at_mut(channels.len() - self.action_size() - 1);
+        for (waves, period) in clock.chunks_exact_mut(2).zip(self.clock.into_iter().flat_map(periods)) {
+            let angle = (tick % period) as f32 / period as f32 * std::f32::consts::TAU;
+            waves.copy_from_slice(&[angle.sin(), angle.cos()]);
+        }
         let (last, previous) = match channels.split_last_mut() {
             Some((last, previous)) => (last, previous),
             None => return,
@@ -106,6 +134,11 @@ impl Spaces {
         };
         vec![Head { name: "action".into(), kind }, Head { name: "value".into(), kind: HeadKind::Value }]
     }
+}
+
+/// The period of a clock and its halves, down to 4 ticks.
+fn periods(longest: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(longest), |period| Some(period / 2)).take_while(|period| *period >= 4)
 }
 
 /// A policy and its weights. It holds no state; see [`PolicyState`].
@@ -162,7 +195,7 @@ impl PolicyConfig {
     pub fn named(name: MemoryName, spaces: &Spaces) -> Result<Self> {
         const WIDTH: usize = 64;
         const FEED_FORWARD: usize = 128;
-        let config = |memory, feed_forward| Self { width: WIDTH, feed_forward, memory };
+        let config = |memory, feed_forward| Self { width: WIDTH, feed_forward, memory, clock: spaces.clock };
         let ours = config(MemoryName::InfformerAdaptive.config(0), FEED_FORWARD);
         let parameters = |config: &Self| Ok::<_, Error>(config.init(spaces, 0, &Device::Cpu)?.parameter_count());
         let most = parameters(&ours)?;
@@ -197,12 +230,20 @@ impl PolicyConfig {
             MemoryConfig::FrameStack { frames } => frames,
             MemoryConfig::Nothing | MemoryConfig::Transformer { .. } => 1,
         };
+        if self.clock.is_some_and(|period| period < 4 || !period.is_power_of_two()) {
+            return Err(Error::Configuration("policy.clock is a power of two, 4 or more, or none".into()));
+        }
         match (self.width, self.feed_forward, hidden) {
             (0, ..) => refuse("width"),
             (_, 0, _) => refuse("feed_forward"),
             (.., 0) => refuse("memory: a number of hidden units or frames"),
             _ => Ok(()),
         }
+    }
+
+    /// What it sees and does in an environment.
+    pub fn spaces(&self, environment: &dyn Environment) -> Spaces {
+        Spaces::with_clock(environment.observations(), environment.actions(), self.clock)
     }
 
     /// The model, where the memory is one of `infformer`'s.
@@ -234,7 +275,15 @@ impl PolicyConfig {
                 }
             }
         };
-        Ok(Policy { spaces: spaces.clone(), body })
+        let policy = Policy { spaces: spaces.clone(), body };
+        // At first all actions are as good as equally probable (Andrychowicz et al. 2021) and nothing is expected,
+        // whatever is seen: what a random expectation misses would else be blamed on the actions.
+        for name in ["heads.action.weight", "heads.value.weight"] {
+            if let Some(weight) = policy.parameters().get(name) {
+                weight.set(&(weight.as_tensor() * 0.01)?)?;
+            }
+        }
+        Ok(policy)
     }
 }
 
@@ -262,7 +311,7 @@ impl Layer {
         let x = self.encoder.forward(x, DType::F32)?;
         let (remembered, state) = self.memory.forward(&self.memory_norm.forward(&x)?, resets, state)?;
         let x = (x + remembered)?;
-        let hidden = self.up.forward(&self.feed_forward_norm.forward(&x)?)?.gelu()?;
+        let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&x)?)?)?;
         let x = self.norm.forward(&(x + self.down.forward(&hidden)?)?)?;
         let value = self.value.forward(&x)?.squeeze(2)?;
         Ok((Said { action: self.action.forward(&x)?, value, regulariser: None }, state))

@@ -6,7 +6,7 @@ use crate::environment_batch::{EnvironmentBatch, Episode, Make};
 use crate::error::{Error, Result};
 use crate::log::{self, Log};
 use crate::optimiser::{Optimiser, OptimiserConfig};
-use crate::policy::{Policy, PolicyConfig, PolicyState, Spaces};
+use crate::policy::{Policy, PolicyConfig, PolicyState};
 use crate::ppo::{PpoConfig, Update};
 use crate::rollout::Rollout;
 use candle_core::Device;
@@ -203,13 +203,14 @@ pub fn train(
     config.validate()?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let PpoConfig { members, ticks, .. } = config.ppo;
-    let policy = config.policy.init(&Spaces::of(&*make()), config.seed, device)?;
+    let spaces = config.policy.spaces(&*make());
+    let policy = config.policy.init(&spaces, config.seed, device)?;
     let mut optimiser = Optimiser::new(&config.optimiser, policy.parameters())?;
     let mut endless = TrainingConfig { steps: 0, stop_at: None, ..config.clone() };
     endless.optimiser.decay_until = None;
     let configuration = ron::to_string(&endless).map_err(|error| Error::Configuration(error.to_string()))?;
     let file = folder.join("checkpoint.safetensors");
-    let mut environments = EnvironmentBatch::new(make, members, config.seed);
+    let mut environments = EnvironmentBatch::new(make, spaces, members, config.seed);
     let mut state = policy.empty_state(members)?;
     let mut progress = Progress::default();
     if file.exists() {

@@ -162,8 +162,8 @@ fn it_is_the_pure_environment() {
 
 #[test]
 fn a_batch_of_games_is_a_batch_of_the_environment() {
-    let mut games = EnvironmentBatch::new(&|| Box::new(game()), 5, 3);
-    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), 5, 3);
+    let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game()), 5, 3);
+    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules()), 5, 3);
     let mut random = ChaCha8Rng::seed_from_u64(0);
     for _ in 0..100 {
         assert_eq!(games.x(), mazes.x());
@@ -242,7 +242,7 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64) -> Ve
     let mut x = environment.reset(seed).to_vec();
     let seen = x.len();
     x.resize(spaces.channels(), 0.0);
-    spaces.write_previous(None, &mut x[seen..]);
+    spaces.write_rest(0, None, &mut x[seen..]);
     let (mut state, mut resets) = (policy.empty_state(1).unwrap(), vec![Reset { member: 0, tick: 0 }]);
     let mut verdicts: Vec<(f32, Ending)> = vec![];
     while verdicts.last().is_none_or(|verdict| verdict.1 == Ending::Running) {
@@ -255,10 +255,13 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64) -> Ve
         let step = environment.step(Action::Discrete(action[0] as usize));
         x[..seen].copy_from_slice(step.observation);
         verdicts.push((step.reward, step.ending));
-        spaces.write_previous(Some(&action), &mut x[seen..]);
+        spaces.write_rest(verdicts.len(), Some(&action), &mut x[seen..]);
     }
     verdicts
 }
+
+/// Ticks of the clock that the models see.
+const CLOCK: usize = 8;
 
 /// The game with its agent, whose memory is `model`.
 fn shipped(model: Model) -> (App, Entity) {
@@ -266,7 +269,7 @@ fn shipped(model: Model) -> (App, Entity) {
     let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..default() };
     app.add_plugins((MinimalPlugins, AssetPlugin::default()))
         .add_plugins(InfformerPlugin::default().with_runtime(runtime))
-        .add_plugins((maze, TrainedAgents::<Sight, Move>::new(Choice::Greedy)))
+        .add_plugins((maze, TrainedAgents::<Sight, Move>::new(Choice::Greedy).with_clock(CLOCK)))
         .insert_resource(TimeUpdateStrategy::FixedTimesteps(1));
     app.finish();
     app.cleanup();
@@ -281,7 +284,7 @@ fn shipped(model: Model) -> (App, Entity) {
 #[test]
 fn a_model_does_in_the_game_what_it_does_in_training() {
     let mut training = game();
-    let spaces = Spaces::of(&training);
+    let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
     let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
     for weights in 0..4 {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();

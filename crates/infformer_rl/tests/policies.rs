@@ -27,12 +27,12 @@ fn spaces() -> Spaces {
         Input::Token { name: "previous_action".into(), vocabulary: 4 },
         Input::Token { name: "first".into(), vocabulary: 2 },
     ];
-    Spaces { inputs, actions: ActionSpace::Discrete(3) }
+    Spaces { inputs, actions: ActionSpace::Discrete(3), clock: None }
 }
 
 /// The named memory, narrow.
 fn policy(name: MemoryName) -> Policy {
-    let config = PolicyConfig { width: 16, feed_forward: 16, memory: name.config(12) };
+    let config = PolicyConfig { width: 16, feed_forward: 16, memory: name.config(12), clock: None };
     config.init(&spaces(), 3, &Device::Cpu).unwrap()
 }
 

@@ -7,7 +7,7 @@ use infformer_rl::distribution::Choice;
 use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
-use infformer_rl::memories::MemoryName;
+use infformer_rl::memories::{MemoryConfig, MemoryName};
 use infformer_rl::optimiser::OptimiserConfig;
 use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
 use infformer_rl::ppo::PpoConfig;
@@ -28,7 +28,7 @@ fn environment(name: &str) -> EnvironmentConfig {
 
 /// A small network.
 fn small(name: &str, memory: MemoryName, ppo: PpoConfig, steps: u64) -> TrainingConfig {
-    let policy = PolicyConfig { width: 32, feed_forward: 32, memory: memory.config(32) };
+    let policy = PolicyConfig { width: 32, feed_forward: 32, memory: memory.config(32), clock: None };
     TrainingConfig::new(name, policy, ppo, steps, 0)
 }
 
@@ -130,11 +130,13 @@ fn episodes_under_way_are_lived_again() {
     for name in ["repeat-previous-easy", "battleship-easy", "position-only-cart-pole-easy", "multiarmed-bandit-easy"] {
         let environment = environment(name);
         let make = move || environment.make();
-        let mut batch = EnvironmentBatch::new(&make, 3, 7);
+        let spaces =
+            PolicyConfig { width: 1, feed_forward: 1, memory: MemoryConfig::Nothing, clock: Some(32) }.spaces(&*make());
+        let mut batch = EnvironmentBatch::new(&make, spaces.clone(), 3, 7);
         for tick in 0..70 {
             batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
         }
-        let mut again = EnvironmentBatch::new(&make, 3, 7);
+        let mut again = EnvironmentBatch::new(&make, spaces, 3, 7);
         again.resume(batch.episodes());
         for tick in 0..70 {
             assert_eq!(batch.x(), again.x(), "{name} {tick}");
@@ -148,9 +150,9 @@ fn episodes_under_way_are_lived_again() {
 #[test]
 fn evaluations_are_of_their_seeds() {
     let name = "repeat-previous-easy";
-    let spaces = Spaces::of(&*environment(name).make());
-    let policy = PolicyConfig { width: 16, feed_forward: 16, memory: MemoryName::InfformerAdaptive.config(0) };
-    let policy = policy.init(&spaces, 0, &Device::Cpu).unwrap();
+    let policy =
+        PolicyConfig { width: 16, feed_forward: 16, memory: MemoryName::InfformerAdaptive.config(0), clock: Some(16) };
+    let policy = policy.init(&policy.spaces(&*environment(name).make()), 0, &Device::Cpu).unwrap();
     let go = |episodes| {
         let environment = environment(name);
         let wanted = EvaluationConfig { episodes, seed: 3 };
@@ -171,7 +173,7 @@ fn the_runs_of_the_folder_are_valid() {
         .collect();
     assert!(!runs.is_empty());
     for run in runs {
-        let spaces = Spaces::of(&*environment(&run.environment).make());
+        let spaces = run.policy.spaces(&*environment(&run.environment).make());
         assert!(run.policy.init(&spaces, 0, &Device::Cpu).unwrap().parameter_count() > 0);
     }
 }

@@ -2,14 +2,18 @@
 //! memory of u); x ← x + FF(LN(x)).
 
 use super::config::ModelConfig;
+use super::gelu::gelu;
+use super::knots::Knots;
 use super::linear::Linear;
 use super::normalisation::LayerNorm;
 use super::product::{product, product_with_transposed};
-use super::reading::{Cells, Looked, Reader, add_to_histograms};
-use super::schedule::{Clock, Event, Schedule};
+use super::reading::{Cells, Looked, Reader, Reading, add_to_histograms};
+use super::rows::{from_starts, picked};
+use super::schedule::{Event, Schedule};
 use super::state::LayerState;
+use super::stretches::Stretches;
 use super::window::ShortTermAttention;
-use super::writing::Writer;
+use super::writing::{CellTable, Writer};
 use crate::error::Result;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -58,23 +62,23 @@ pub(crate) struct LayerOutput {
 pub(crate) struct Recalled {
     /// \[batch, n, d\], before the output matrix.
     pub(crate) values: Tensor,
-    /// Where the density is one of cells: their mass \[batch, n · h, cells\].
-    mass: Option<Tensor>,
+    /// Where they looked, rows \[batch, n · h, ..\].
+    pub(crate) looked: Looked,
     /// \[batch, n · h, 1\], if there is a regulariser.
-    divergence: Option<Tensor>,
+    pub(crate) divergence: Option<Tensor>,
 }
 
 impl Layer {
     pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         let width = config.width;
-        let ages = config.ring() + 1;
+        let reach = [config.short_term, config.chunk];
         let long_term = match config.long_term {
             Some(_) => Some(LongTermAttention::new(config, vb.pp("long_term"))?),
             None => None,
         };
         Ok(Self {
             attention_norm: LayerNorm::new(width, vb.pp("attention_norm"))?,
-            short_term: ShortTermAttention::new(width, config.attention_heads, ages, vb.pp("short_term"))?,
+            short_term: ShortTermAttention::new(width, config.attention_heads, reach, vb.pp("short_term"))?,
             long_term,
             feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
             up: Linear::with_bias(width, config.feed_forward, vb.pp("feed_forward.up"))?,
@@ -110,56 +114,56 @@ impl Layer {
             Some(long_term) if long_term.writer.follows_attention() => 0,
             _ => wanted,
         };
-        let long_queries = match &self.long_term {
-            Some(long_term) => Some(long_term.queries(&seen.narrow(1, reads_from, ticks - reads_from)?)?),
-            None => None,
-        };
-
-        // Readings of all rounds side by side, and where the one of each wanted tick is \[batch, ticks wanted\].
-        let (mut readings, mut divergences, mut read) = (vec![], vec![], 0);
-        let mut looked = None;
+        // What was read, row by row, and where the row of each wanted tick is \[batch, ticks wanted\]; at 0 is nothing.
+        let mut readings = vec![];
         let mut places = vec![0; batch * (ticks - wanted)];
-        for round in &schedule.rounds {
+        let (mut stretches, mut looked, mut divergences, mut read) = (Stretches::default(), None, vec![], 1);
+        for (number, round) in schedule.rounds.iter().enumerate() {
             let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) else { break };
+            let follows = long_term.writer.follows_attention();
             if round.events.iter().any(|event| *event != Event::Nothing) {
                 if state.writes.is_multiple_of(long_term.gradient_writes.saturating_add(1)) {
                     *coefficients = coefficients.detach();
                 }
                 state.writes += 1;
                 let starts: Vec<usize> = round.ticks.iter().map(|ticks| ticks.start).collect();
-                let chunk = rows(&inputs, &starts, self.chunk)?;
+                let chunk = from_starts(&inputs, &starts, self.chunk)?;
                 *coefficients = long_term.writer.write(coefficients, &chunk, &round.events, &mut state.knots)?;
             }
-            let starts: Vec<usize> = round.ticks.iter().map(|ticks| ticks.start.max(reads_from)).collect();
-            let counts: Vec<usize> =
-                round.ticks.iter().zip(&starts).map(|(ticks, start)| ticks.end.saturating_sub(*start)).collect();
-            let longest = counts.iter().copied().max().unwrap_or(0);
-            let Some(queries) = long_queries.as_ref().filter(|_| longest > 0) else { continue };
-            let before: Vec<usize> = starts.iter().map(|start| start - reads_from).collect();
-            let queries = rows(queries, &before, longest)?;
-            let Recalled { values: reading, mass, divergence } =
-                long_term.read(&queries, coefficients, &round.clocks, &counts, &mut state.knots)?;
-            readings.push(reading);
-            looked = mass.filter(|_| ticks == 1);
-            if let Some(divergence) = divergence {
-                divergences.push(real(&divergence, &counts)?);
-            }
-            for (member, (start, count)) in starts.iter().zip(&counts).enumerate() {
-                for tick in (*start..start + count).filter(|tick| *tick >= wanted) {
-                    places[member * (ticks - wanted) + tick - wanted] = read + tick - start;
+            for (member, (ticks, clock)) in round.ticks.iter().zip(&round.clocks).enumerate() {
+                // Where nothing was written nothing is read, unless the next write asks where attention was.
+                let own = ticks.start.max(reads_from)..ticks.end;
+                if !own.is_empty() && (clock.chunks > 0 || follows) {
+                    let cells = long_term.writer.cells(clock.chunks, &state.knots[member]);
+                    stretches.push(member, batch, own, self.chunk, &cells);
                 }
             }
-            read += longest;
-        }
-        let mut attended = vec![];
-        for from in (wanted..ticks).step_by(self.chunk) {
-            let count = self.chunk.min(ticks - from);
-            let queries = queries.narrow(1, from - wanted, count)?;
-            let (first, length) = (from - hidden, self.ring + count);
-            let held: Vec<usize> =
-                schedule.held.chunks_exact(ticks).flat_map(|held| &held[from..from + count]).copied().collect();
-            let keys = keys.narrow(1, first, length)?;
-            attended.push(self.short_term.attend(&queries, &keys, &values.narrow(1, first, length)?, &held)?);
+            stretches.end_round(coefficients);
+            let all = number + 1 == schedule.rounds.len();
+            if stretches.members.is_empty() || !(all || follows) {
+                continue;
+            }
+            let stretches = std::mem::take(&mut stretches);
+            let queries = long_term.queries(&stretches.rows(&seen)?)?;
+            let recalled = long_term.read(&queries, &stretches.coefficients()?, &stretches.cells)?;
+            if follows {
+                long_term.count_attention(&recalled.looked, &stretches, &mut state.knots)?;
+            }
+            if let Some(divergence) = &recalled.divergence {
+                divergences.push(stretches.real(divergence)?);
+            }
+            let longest = stretches.longest();
+            for (member, own) in stretches.members.iter().zip(&stretches.ticks) {
+                for tick in own.clone().filter(|tick| *tick >= wanted) {
+                    places[member * (ticks - wanted) + tick - wanted] = read + tick - own.start;
+                }
+                read += longest;
+            }
+            readings.push(recalled.values.flatten(0, 1)?);
+            looked = match recalled.looked {
+                Looked::Cells(mass) if ticks == 1 => Some(mass),
+                _ => None,
+            };
         }
 
         let last = |x: &Tensor| x.narrow(1, x.dim(1)? - self.ring, self.ring)?.contiguous();
@@ -168,63 +172,38 @@ impl Layer {
         if wanted == ticks {
             return Ok(LayerOutput { stream: x, readout: None, looked, divergences });
         }
-        let mut stream = (x + self.short_term.output.forward(&Tensor::cat(&attended, 1)?)?)?;
+        let held: Vec<usize> = schedule.held.chunks_exact(ticks).flat_map(|held| &held[wanted..]).copied().collect();
+        let seen = |x: &Tensor| x.narrow(1, wanted - hidden, self.ring + ticks - wanted);
+        let attended = self.short_term.attend(&queries, &seen(&keys)?, &seen(&values)?, &held)?;
+        let mut stream = (x + self.short_term.output.forward(&attended)?)?;
         let readout = match &self.long_term {
-            Some(long_term) => Some(long_term.output.forward(&picked(&Tensor::cat(&readings, 1)?, &places)?)?),
+            Some(_) if readings.is_empty() => Some(stream.zeros_like()?),
+            Some(long_term) => {
+                let read = rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?;
+                Some(long_term.output.forward(&read.reshape((batch, ticks - wanted, width))?)?)
+            }
+            None => None,
+        };
+        let looked = match looked {
+            Some(mass) => Some(rows_or_zeros(&mass, &places)?),
             None => None,
         };
         if let Some(readout) = &readout {
             stream = (stream + readout)?;
         }
-        let hidden = self.up.forward(&self.feed_forward_norm.forward(&stream)?)?.gelu()?;
+        let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&stream)?)?)?;
         let stream = (stream + self.down.forward(&hidden)?)?;
         debug_assert_eq!(stream.dims(), &[batch, ticks - wanted, width]);
         Ok(LayerOutput { stream, readout, looked, divergences })
     }
 }
 
-/// `count` rows of x \[batch, n, ..\] from each member's `starts` on; beyond the last row, that row again.
-fn rows(x: &Tensor, starts: &[usize], count: usize) -> candle_core::Result<Tensor> {
-    let available = x.dim(1)?;
-    let alike = starts.iter().all(|start| *start == starts[0]);
-    if alike && starts[0] + count <= available {
-        return x.narrow(1, starts[0], count);
-    }
-    let places: Vec<usize> =
-        starts.iter().flat_map(|start| (*start..start + count).map(|row| row.min(available - 1))).collect();
-    picked(x, &places)
-}
-
-/// The values of x \[batch, n · h, 1\] that belong to the first `counts` of n readings of each member \[readings\].
-fn real(x: &Tensor, counts: &[usize]) -> candle_core::Result<Tensor> {
-    let (batch, rows, longest) = (counts.len(), x.dim(1)?, counts.iter().copied().max().unwrap_or(0));
-    let heads = rows / longest.max(1);
-    let of_member =
-        |(member, count): (usize, &usize)| (member * rows..member * rows + count * heads).map(|row| row as u32);
-    let index: Vec<u32> = counts.iter().enumerate().flat_map(of_member).collect();
-    let x = x.flatten_all()?;
-    if index.len() == batch * rows {
-        return Ok(x);
-    }
-    let count = index.len();
-    x.index_select(&Tensor::from_vec(index, count, x.device())?, 0)
-}
-
-/// Rows of x \[batch, n, ..\] by their `places` \[batch, m\] → \[batch, m, ..\].
-fn picked(x: &Tensor, places: &[usize]) -> candle_core::Result<Tensor> {
-    let (batch, available) = (x.dim(0)?, x.dim(1)?);
-    let count = places.len() / batch;
-    if count == available && places.chunks_exact(count).all(|of_member| of_member.iter().copied().eq(0..count)) {
+/// Rows of x \[n, ..\] by their `places`, counted from 1; zeros at 0.
+fn rows_or_zeros(x: &Tensor, places: &[usize]) -> candle_core::Result<Tensor> {
+    if places.iter().copied().eq(1..x.dim(0)? + 1) {
         return Ok(x.clone());
     }
-    let index: Vec<u32> = places
-        .chunks_exact(count)
-        .enumerate()
-        .flat_map(|(member, of_member)| of_member.iter().map(move |place| (member * available + place) as u32))
-        .collect();
-    let index = Tensor::from_vec(index, batch * count, x.device())?;
-    let shape = [&[batch, count], &x.dims()[2..]].concat();
-    x.contiguous()?.flatten(0, 1)?.index_select(&index, 0)?.reshape(shape)
+    picked(&x.pad_with_zeros(0, 1, 0)?, places)
 }
 
 impl LongTermAttention {
@@ -265,34 +244,24 @@ impl LongTermAttention {
         folded.transpose(0, 1)?.reshape((batch, ticks, self.heads, width))
     }
 
-    /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix. The first `counts` of each
-    /// member are its own; the rest fill up.
-    pub(crate) fn read(
-        &self,
-        queries: &Tensor,
-        coefficients: &Tensor,
-        clocks: &[Clock],
-        counts: &[usize],
-        knots: &mut [super::knots::Knots],
-    ) -> Result<Recalled> {
+    /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix.
+    pub(crate) fn read(&self, queries: &Tensor, coefficients: &Tensor, cells: &[CellTable]) -> Result<Recalled> {
         let (batch, ticks, heads, width) = queries.dims4()?;
-        let cells = clocks.iter().zip(knots.iter()).map(|(clock, knots)| self.writer.cells(clock.chunks, knots));
-        let cells = Cells::new(&cells.collect::<Vec<_>>(), queries.dtype(), queries.device())?;
+        let cells = Cells::new(cells, queries.dtype(), queries.device())?;
         let queries = queries.contiguous()?.reshape((batch, ticks * heads, width))?;
-        let reading = self.reader.read(&queries, coefficients, &cells)?;
+        let Reading { moment, looked, divergence } = self.reader.read(&queries, coefficients, &cells)?;
+        let values = self.values(&moment.reshape((batch * ticks, heads, width))?)?;
+        Ok(Recalled { values: values.reshape((batch, ticks, width))?, looked, divergence })
+    }
+
+    /// Notes where the stretches `looked`, for the next write that asks for it.
+    pub(super) fn count_attention(&self, looked: &Looked, stretches: &Stretches, knots: &mut [Knots]) -> Result<()> {
         if let Some(bins) = self.writer.bins() {
-            let counts: Vec<usize> = counts.iter().map(|count| count * heads).collect();
-            add_to_histograms(&reading.looked, bins, &counts, knots)?;
+            let own = stretches.members.iter().zip(&stretches.ticks);
+            let counts: Vec<[usize; 2]> = own.map(|(member, ticks)| [*member, ticks.len() * self.heads]).collect();
+            add_to_histograms(looked, bins, &counts, knots)?;
         }
-        let values = self.values(&reading.moment.reshape((batch * ticks, heads, width))?)?;
-        Ok(Recalled {
-            values: values.reshape((batch, ticks, width))?,
-            mass: match reading.looked {
-                Looked::Cells(mass) => Some(mass),
-                Looked::Normal(..) => None,
-            },
-            divergence: reading.divergence,
-        })
+        Ok(())
     }
 
     /// W_V of each head on its own moment: \[rows, h, d\] → \[rows, d\].

@@ -2,7 +2,8 @@
 
 use super::knots::Knots;
 use super::layer::LongTermAttention;
-use super::schedule::{Clock, Event};
+use super::schedule::Event;
+use super::stretches::Stretches;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
@@ -38,10 +39,14 @@ impl LayerMemory<'_> {
 
     /// W_o′·readout for `x` \[batch, n, d\], which the query matrix maps first → \[batch, n, d\].
     pub fn read(&mut self, x: &Tensor) -> Result<Tensor> {
-        let clocks = vec![Clock { held: 0, chunks: self.chunks }; self.knots.len()];
         let queries = self.attention.queries(x)?;
-        let counts = vec![x.dim(1)?; self.knots.len()];
-        let recalled = self.attention.read(&queries, &self.coefficients, &clocks, &counts, &mut self.knots)?;
+        let mut stretches = Stretches::default();
+        for (member, knots) in self.knots.iter().enumerate() {
+            let cells = self.attention.writer.cells(self.chunks, knots);
+            stretches.push(member, self.knots.len(), 0..x.dim(1)?, x.dim(1)?.max(1), &cells);
+        }
+        let recalled = self.attention.read(&queries, &self.coefficients, &stretches.cells)?;
+        self.attention.count_attention(&recalled.looked, &stretches, &mut self.knots)?;
         Ok(self.attention.output.forward(&recalled.values)?)
     }
 

@@ -9,7 +9,7 @@ use crate::kernels::{WeightedRow, add_rows, dots};
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 
 /// Products with more rows than this, those of all members of a batch together, are candle's.
-pub(crate) const MOST_ROWS: usize = 512;
+pub(crate) const MOST_ROWS: usize = 128;
 
 /// left \[.., m, k\]·right \[.., k, n\], of equal leading dimensions.
 pub(super) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {

@@ -7,6 +7,7 @@ use super::config::{LongTermConfig, ReadingDensity, Regulariser};
 use super::contiguous::contiguous;
 use super::knots::Knots;
 use super::product::{product, product_with_transposed};
+use super::softmax::softmax;
 use super::writing::{CellTable, NOTHING};
 use crate::basis::{Basis, BasisKind};
 use crate::error::Result;
@@ -189,7 +190,7 @@ impl Reader {
             Some(grid) => multiply_shared(scores, &grid.t()?)?,
             None => scores.clone(),
         };
-        candle_nn::ops::softmax(&scores.broadcast_add(log_mass)?, D::Minus1)
+        softmax(&scores, log_mass)
     }
 
     fn expectation(&self, mean: &Tensor, variance: &Tensor, cells: &Cells) -> candle_core::Result<Tensor> {
@@ -243,34 +244,35 @@ fn divergence(regulariser: &Regulariser, mean: &Tensor, variance: &Tensor) -> ca
     sum * 0.5
 }
 
-/// Adds what the first `counts` queries of each member looked at to its histogram, for the next sticky write.
+/// Adds what some rows of queries looked at to their members' histograms, for the next sticky write: of each row, whose it
+/// is and how many of its queries count.
 pub(crate) fn add_to_histograms(
     looked: &Looked,
     bins: usize,
-    counts: &[usize],
+    rows: &[[usize; 2]],
     knots: &mut [Knots],
 ) -> candle_core::Result<()> {
     let host = |tensor: &Tensor| tensor.detach().to_dtype(DType::F64)?.to_vec3::<f64>();
     let mut histogram = vec![0.0; bins];
-    let mut add = |knots: &mut Knots, fill: &dyn Fn(&mut [f64])| {
+    let mut add = |member: usize, fill: &dyn Fn(&mut [f64])| {
         histogram.fill(0.0);
         fill(&mut histogram);
-        knots.histogram.resize(bins, 0.0);
-        knots.histogram.iter_mut().zip(&histogram).for_each(|(sum, mass)| *sum += *mass as f32);
+        let sums = &mut knots[member].histogram;
+        sums.resize(bins, 0.0);
+        sums.iter_mut().zip(&histogram).for_each(|(sum, mass)| *sum += *mass as f32);
     };
     match looked {
         Looked::Normal(mean, variance) => {
-            let members = host(mean)?.into_iter().zip(host(variance)?).zip(counts);
-            for (((mean, variance), count), knots) in members.zip(knots) {
-                add(knots, &|histogram| {
+            for ((mean, variance), [member, count]) in host(mean)?.into_iter().zip(host(variance)?).zip(rows) {
+                add(*member, &|histogram| {
                     let densities = mean[..*count].iter().flatten().zip(variance[..*count].iter().flatten());
                     densities.for_each(|(mean, variance)| sticky::add_gaussian(histogram, *mean, *variance));
                 });
             }
         }
         Looked::Cells(mass) => {
-            for ((mass, count), knots) in host(mass)?.iter().zip(counts).zip(knots) {
-                add(knots, &|histogram| {
+            for (mass, [member, count]) in host(mass)?.iter().zip(rows) {
+                add(*member, &|histogram| {
                     for density in &mass[..*count] {
                         spread_cells(density, histogram);
                     }

@@ -20,13 +20,20 @@ use std::marker::PhantomData;
 /// [`ResetMemory`] that of one, whose episode then begins anew.
 pub struct TrainedAgents<S, A> {
     choice: Choice,
+    clock: Option<usize>,
     kinds: PhantomData<fn() -> (S, A)>,
 }
 
 impl<S, A> TrainedAgents<S, A> {
     /// Agents that take their most probable action, or draw it as in training.
     pub fn new(choice: Choice) -> Self {
-        Self { choice, kinds: PhantomData }
+        Self { choice, clock: None, kinds: PhantomData }
+    }
+
+    /// The same, of models that saw a clock of this period in training
+    /// ([`PolicyConfig::clock`](crate::policy::PolicyConfig)).
+    pub fn with_clock(self, period: usize) -> Self {
+        Self { clock: Some(period), ..self }
     }
 }
 
@@ -42,7 +49,7 @@ struct Decisions<A: Act> {
 impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
     fn build(&self, app: &mut App) {
         app.insert_resource(Decisions::<A> {
-            spaces: Spaces { inputs: inputs::<S>(), actions: A::actions() },
+            spaces: Spaces::with_clock(inputs::<S>(), A::actions(), self.clock),
             choice: self.choice,
             random: ChaCha8Rng::seed_from_u64(0),
             kind: PhantomData,
@@ -77,7 +84,7 @@ fn compare<S: Component, A: Act>(
         let fits = model.is_some_and(|model| {
             let (inputs, heads) = (&model.config().inputs, &model.config().heads);
             let head = heads.first().map(|head| head.kind.size());
-            inputs.starts_with(&decisions.spaces.inputs) && head == Some(head_size(decisions.spaces.actions))
+            inputs == &decisions.spaces.inputs && head == Some(head_size(decisions.spaces.actions))
         });
         if !fits {
             let message = format!("{entity} cannot decide: its memory is no model that was trained to see and act so");
@@ -105,14 +112,15 @@ fn decide<A: Act>(
         let said = recall.heads().first().filter(|said| said.len() == head_size(spaces.actions));
         match said {
             Some(said) if recall.is_changed() => {
-                let action = previous.0.get_or_insert_default();
+                previous.ticks += 1;
+                let action = previous.action.get_or_insert_default();
                 action.resize(spaces.action_size(), 0.0);
                 choose(spaces.actions, said, *choice, random, action);
                 act.decide(Some(spaces.action(action)));
             }
             Some(_) => {}
             None => {
-                previous.0 = None;
+                *previous = PreviousAction::default();
                 act.decide(None);
             }
         }
@@ -129,8 +137,8 @@ fn show<S: Component + Observe, A: Act>(
         x.clear();
         sight.write(&mut x);
         let seen = x.len();
-        x.resize(seen + decisions.spaces.action_size() + 1, 0.0);
-        decisions.spaces.write_previous(previous.0.as_deref(), &mut x[seen..]);
+        x.resize(seen + decisions.spaces.rest(), 0.0);
+        decisions.spaces.write_rest(previous.ticks, previous.action.as_deref(), &mut x[seen..]);
         observations.push(&x).warn()?;
     }
     Ok(())

@@ -20,6 +20,9 @@ struct Arguments {
     /// What the policy remembers with.
     #[arg(long, value_enum, default_value = "infformer-adaptive")]
     memory: MemoryName,
+    /// Show the policy a clock of the episode with this period in ticks, a power of two.
+    #[arg(long)]
+    clock: Option<usize>,
     /// Steps of all environments together.
     #[arg(long, default_value_t = 500_000)]
     steps: u64,
@@ -91,7 +94,9 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         return TrainingConfig::from_ron(&text);
     }
     let environment = program::environment(&arguments.run)?;
-    let policy = PolicyConfig::named(arguments.memory, &Spaces::of(&*environment.make()))?;
+    let made = environment.make();
+    let spaces = Spaces::with_clock(made.observations(), made.actions(), arguments.clock);
+    let policy = PolicyConfig::named(arguments.memory, &spaces)?;
     let ppo = PpoConfig {
         members: arguments.members,
         ticks: arguments.ticks,
