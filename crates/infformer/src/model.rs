@@ -50,7 +50,8 @@ mod layer;
 pub mod state;
 
 pub use config::{
-    Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, ReadingDensity, Regulariser,
+    Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, Normalisation, ReadingDensity,
+    Regulariser,
 };
 pub use encoder::Encoder;
 pub use gelu::gelu;
@@ -108,6 +109,7 @@ pub struct Model {
     dtype: DType,
     device: Device,
     encoder: Encoder,
+    encoder_norm: Option<LayerNorm>,
     layers: Vec<Layer>,
     norm: LayerNorm,
     heads: Vec<Linear>,
@@ -138,6 +140,10 @@ impl Model {
             dtype: vb.dtype(),
             device: vb.device().clone(),
             encoder: Encoder::new(&config.inputs, config.width, vb.pp("encoder"))?,
+            encoder_norm: match config.normalisation {
+                Normalisation::Parts => None,
+                Normalisation::Everything => Some(LayerNorm::new(config.width, vb.pp("encoder.norm"))?),
+            },
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::new(config.width, vb.pp("norm"))?,
             heads: config.heads.iter().map(head).collect::<candle_core::Result<_>>()?,
@@ -303,7 +309,10 @@ impl Model {
         let ticks = x.dim(1)?;
         let (short_term, chunk) = (self.config.short_term, self.config.chunk);
         let schedule = Schedule::new(&mut state.clocks, resets, ticks, short_term, chunk);
-        let stream = self.encoder.forward(x, self.dtype)?;
+        let mut stream = self.encoder.forward(x, self.dtype)?;
+        if let Some(norm) = &self.encoder_norm {
+            stream = norm.forward(&stream)?;
+        }
         let mut output = LayerOutput { stream, readout: None, looked: None, divergences: vec![] };
         let last = self.layers.len() - 1;
         for (number, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {

@@ -11,7 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::model::parameters::seeded;
 use infformer::model::{
-    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Parameters, Reset, Wanted, gelu,
+    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Parameters, Reset, Wanted,
+    gelu,
 };
 use infformer::{Channel, Scale};
 use safetensors::SafeTensors;
@@ -158,6 +159,7 @@ enum Body {
 #[derive(Debug)]
 struct Layer {
     encoder: Encoder,
+    encoder_norm: LayerNorm,
     memory_norm: LayerNorm,
     memory: Box<dyn Memory>,
     feed_forward_norm: LayerNorm,
@@ -254,7 +256,18 @@ impl PolicyConfig {
         };
         let base = ModelConfig::new(spaces.inputs.clone(), spaces.heads());
         let (width, feed_forward) = (self.width, self.feed_forward);
-        Some(ModelConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term, ..base })
+        let normalisation = Normalisation::Everything;
+        Some(ModelConfig {
+            width,
+            layers,
+            attention_heads,
+            feed_forward,
+            short_term,
+            chunk,
+            long_term,
+            normalisation,
+            ..base
+        })
     }
 
     /// New weights from a seed.
@@ -295,6 +308,7 @@ impl Layer {
         let heads = spaces.heads();
         Ok(Self {
             encoder: Encoder::new(&spaces.inputs, width, vb.pp("encoder"))?,
+            encoder_norm: LayerNorm::new(width, vb.pp("encoder.norm"))?,
             memory_norm: LayerNorm::new(width, vb.pp("memory_norm"))?,
             memory,
             feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
@@ -308,7 +322,7 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Said, Vec<Tensor>)> {
-        let x = self.encoder.forward(x, DType::F32)?;
+        let x = self.encoder_norm.forward(&self.encoder.forward(x, DType::F32)?)?;
         let (remembered, state) = self.memory.forward(&self.memory_norm.forward(&x)?, resets, state)?;
         let x = (x + remembered)?;
         let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&x)?)?)?;

@@ -25,7 +25,7 @@ pub struct PpoConfig {
     pub ticks: usize,
     /// Times that each rollout is used. 4.
     pub epochs: usize,
-    /// Parts of the members; a step each an epoch. 4.
+    /// Parts of the members; a step each an epoch. 16.
     pub minibatches: usize,
     /// γ. .99
     pub gamma: f64,
@@ -35,7 +35,7 @@ pub struct PpoConfig {
     pub clip: f64,
     /// Weight of the value's squared error. .5
     pub value: f64,
-    /// Weight of the entropy. .01
+    /// Weight of the entropy. .001
     pub entropy: f64,
     /// Weight of the memory's regulariser. 0
     pub regulariser: f64,
@@ -47,12 +47,12 @@ impl Default for PpoConfig {
             members: 64,
             ticks: 128,
             epochs: 4,
-            minibatches: 4,
+            minibatches: 16,
             gamma: 0.99,
             lambda: 0.95,
             clip: 0.2,
             value: 0.5,
-            entropy: 0.01,
+            entropy: 0.001,
             regulariser: 0.0,
         }
     }

@@ -36,6 +36,29 @@ pub struct ModelConfig {
     /// The memory beyond the last S to S + L − 1 ticks; `None` is the same transformer with its window alone.
     #[serde(default = "default_long_term")]
     pub long_term: Option<LongTermConfig>,
+    /// What is normalised. `Parts`.
+    #[serde(default, skip_serializing_if = "Normalisation::is_default")]
+    pub normalisation: Normalisation,
+}
+
+/// Which vectors of a model pass a layer normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Normalisation {
+    /// What each part of a layer takes, and what the heads take.
+    #[default]
+    Parts,
+    /// Also the encoded observation, and what is read from either memory before its output matrix: where an observation has
+    /// many inputs, or what is read is a mean of many ticks, a readout would else hardly count beside the observation, and
+    /// learning to use it takes long.
+    Everything,
+}
+
+impl Normalisation {
+    /// What is not written down, so that configurations from before it was there mean and are the same.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One input of the observation, one or more channels of it.
@@ -263,6 +286,7 @@ impl ModelConfig {
             short_term: default_short_term(),
             chunk: default_chunk(),
             long_term: default_long_term(),
+            normalisation: Normalisation::default(),
         }
     }
 

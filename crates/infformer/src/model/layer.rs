@@ -1,7 +1,7 @@
 //! One layer: u = LN(x); x ← x + W_o·(attention over the short-term memory of u) + W_o′·(readout of the long-term
 //! memory of u); x ← x + FF(LN(x)).
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, Normalisation};
 use super::gelu::gelu;
 use super::knots::Knots;
 use super::linear::Linear;
@@ -24,6 +24,8 @@ pub(crate) struct Layer {
     attention_norm: LayerNorm,
     short_term: ShortTermAttention,
     pub(crate) long_term: Option<LongTermAttention>,
+    /// Of what is read from the short-term and the long-term memory.
+    readout_norms: Option<[LayerNorm; 2]>,
     feed_forward_norm: LayerNorm,
     up: Linear,
     down: Linear,
@@ -71,16 +73,21 @@ pub(crate) struct Recalled {
 impl Layer {
     pub(crate) fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         let width = config.width;
+        let norm = |name: &str| LayerNorm::new(width, vb.pp(name));
         let reach = [config.short_term, config.chunk];
         let long_term = match config.long_term {
             Some(_) => Some(LongTermAttention::new(config, vb.pp("long_term"))?),
             None => None,
         };
         Ok(Self {
-            attention_norm: LayerNorm::new(width, vb.pp("attention_norm"))?,
+            attention_norm: norm("attention_norm")?,
             short_term: ShortTermAttention::new(width, config.attention_heads, reach, vb.pp("short_term"))?,
             long_term,
-            feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
+            readout_norms: match config.normalisation {
+                Normalisation::Parts => None,
+                Normalisation::Everything => Some([norm("short_term.norm")?, norm("long_term.norm")?]),
+            },
+            feed_forward_norm: norm("feed_forward_norm")?,
             up: Linear::with_bias(width, config.feed_forward, vb.pp("feed_forward.up"))?,
             down: Linear::with_bias(config.feed_forward, width, vb.pp("feed_forward.down"))?,
             ring: config.ring(),
@@ -175,12 +182,19 @@ impl Layer {
         let held: Vec<usize> = schedule.held.chunks_exact(ticks).flat_map(|held| &held[wanted..]).copied().collect();
         let seen = |x: &Tensor| x.narrow(1, wanted - hidden, self.ring + ticks - wanted);
         let attended = self.short_term.attend(&queries, &seen(&keys)?, &seen(&values)?, &held)?;
-        let mut stream = (x + self.short_term.output.forward(&attended)?)?;
+        let [attended_norm, read_norm] = match &self.readout_norms {
+            Some([short_term, long_term]) => [Some(short_term), Some(long_term)],
+            None => [None, None],
+        };
+        let normalised = |x: Tensor, norm: Option<&LayerNorm>| norm.map_or(Ok(x.clone()), |norm| norm.forward(&x));
+        let mut stream = (x + self.short_term.output.forward(&normalised(attended, attended_norm)?)?)?;
         let readout = match &self.long_term {
-            Some(_) if readings.is_empty() => Some(stream.zeros_like()?),
             Some(long_term) => {
-                let read = rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?;
-                Some(long_term.output.forward(&read.reshape((batch, ticks - wanted, width))?)?)
+                let read = match readings.is_empty() {
+                    true => stream.zeros_like()?,
+                    false => rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?.reshape(stream.shape())?,
+                };
+                Some(long_term.output.forward(&normalised(read, read_norm)?)?)
             }
             None => None,
         };
