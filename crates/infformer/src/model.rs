@@ -95,7 +95,8 @@ pub struct Outputs {
     /// `None` without a long-term memory.
     pub readout: Option<Tensor>,
     /// Of a single tick: what share of each cell of its long-term memory the last layer read, the mean over its heads
-    /// \[batch, cells\]; see [`Model::density`]. `None` without a long-term memory, and for Gaussian densities.
+    /// \[batch, cells\], nothing for a member whose memory is empty; see [`Model::density`]. `None` without a long-term
+    /// memory, before anything is in that of any member, and for Gaussian densities.
     pub looked: Option<Tensor>,
     /// Mean divergence of the Gaussian densities of all layers, to be weighted and added to the loss: a scalar.
     pub regulariser: Option<Tensor>,

@@ -7,7 +7,9 @@ mod models;
 use candle_core::{DType, Device};
 use infformer::basis::{Basis, BasisKind};
 use infformer::forgetting::{AdaptiveRule, Projection};
-use infformer::model::{HeadKind, InputMask, LongTermForgetting, Model, ReadingDensity, Wanted};
+use infformer::model::{
+    HeadKind, InputMask, LongTermForgetting, Model, ModelConfig, Normalisation, ReadingDensity, Wanted,
+};
 use infformer::reference::{self, Blocks, LinearMemory};
 use infformer::{ChannelGroup, Forgetting, MemoryConfig, Scale};
 use models::{config, observations};
@@ -68,7 +70,11 @@ impl Slow<'_> {
                 // The scale of the numbers is 2.
                 let numbers = [f64::from(seen[0]) / 2.0, f64::from(seen[1]) / 2.0];
                 let row = seen[2] as usize * config.width;
-                add(&self.affine("encoder.continuous", &numbers), &tokens[row..row + config.width])
+                let seen = add(&self.affine("encoder.continuous", &numbers), &tokens[row..row + config.width]);
+                match config.normalisation {
+                    Normalisation::Parts => seen,
+                    Normalisation::Everything => self.norm("encoder.norm", &seen),
+                }
             })
             .collect();
         for layer in 0..config.layers {
@@ -129,7 +135,7 @@ impl Slow<'_> {
             let weights: Vector = keys.iter().enumerate().map(weight).collect();
             joined.extend_from_slice(&mean(&weights, &values, config.width)[own]);
         }
-        map("output", &joined)
+        self.readout(name, &joined)
     }
 
     fn recall(&self, name: &str, now: &[f64], past: &[Vector]) -> Vector {
@@ -137,7 +143,7 @@ impl Slow<'_> {
         let long_term = config.long_term.as_ref().unwrap();
         let size = config.width / config.attention_heads;
         if past.is_empty() {
-            return vec![0.0; config.width];
+            return self.readout(name, &vec![0.0; config.width]);
         }
         let past: Vec<Vector> = past.chunks_exact(config.chunk).flat_map(|chunk| self.masked(name, chunk)).collect();
         let (coefficients, lengths, basis) = self.memory(&past);
@@ -177,7 +183,16 @@ impl Slow<'_> {
             };
             joined.extend(rows(&values, &moment));
         }
-        self.matrix(&format!("{name}.output"), &joined)
+        self.readout(name, &joined)
+    }
+
+    fn readout(&self, name: &str, read: &[f64]) -> Vector {
+        match self.0.config().normalisation {
+            Normalisation::Parts => self.matrix(&format!("{name}.output"), read),
+            Normalisation::Everything => {
+                self.matrix(&format!("{name}.output"), &self.norm(&format!("{name}.norm"), read))
+            }
+        }
     }
 
     /// The convolutional mask on one chunk.
@@ -248,19 +263,23 @@ fn the_fast_model_is_the_slow_one() {
     let cosine = Forgetting::PowerLaw { resolution: 8.0, horizon: 500.0, basis: BasisKind::Cosine };
     let paper = Forgetting::Geometric { tau: 0.75, basis: rbf, projection: Projection::default() };
     let signal = LongTermForgetting::Signal;
-    for (policy, density) in [
+    let everything = [Normalisation::Parts, Normalisation::Everything];
+    let policies = [
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Gibbs),
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Softmax),
         (LongTermForgetting::MeanPooled { rate: 2 }, ReadingDensity::Gibbs),
         (LongTermForgetting::MeanPooled { rate: 12 }, ReadingDensity::Gibbs),
         (signal(cosine), affine),
         (signal(paper), affine),
-    ] {
+    ];
+    for ((policy, density), normalisation) in policies.iter().zip(everything.iter().cycle()) {
         let name = format!("{policy:?}");
-        let model = config(policy, density, InputMask::Convolution).init_seeded(5, DType::F64, &Device::Cpu).unwrap();
+        let config = config(policy.clone(), *density, InputMask::Convolution);
+        let config = ModelConfig { normalisation: *normalisation, ..config };
+        let model = config.init_seeded(5, DType::F64, &Device::Cpu).unwrap();
         // Weights that start at 0 or 1 would hide a mistake.
         for (name, var) in model.parameters() {
-            if name.ends_with("bias") || name.contains("norm") {
+            if name.contains("bias") || name.contains("norm") {
                 let values: Vector = (0..var.elem_count()).map(|i| 1.0 + 0.5 * (1.7 * i as f64).sin()).collect();
                 var.set(&candle_core::Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
             }

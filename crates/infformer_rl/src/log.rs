@@ -28,10 +28,11 @@ impl Log {
     /// Opens the files of `folder`; records after `step` are of a run that was stopped, and go.
     pub fn open<R: Record>(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
-        let kept: Vec<R> = read(&path)?.into_iter().filter(|record: &R| record.step() <= step).collect();
-        let lines: String =
-            kept.iter().filter_map(|record| serde_json::to_string(record).ok()).map(|l| l + "\n").collect();
-        std::fs::write(&path, lines).map_err(Error::file(&path))?;
+        // Lines stay as they are: read and written anew, their numbers might differ in the last digit.
+        let text = text(&path)?;
+        let stays = |line: &&str| serde_json::from_str(line).is_ok_and(|record: R| record.step() <= step);
+        let kept: String = text.lines().filter(stays).map(|line| line.to_string() + "\n").collect();
+        std::fs::write(&path, kept).map_err(Error::file(&path))?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::file(&path))?;
         Ok(Self { lines, events: Events::create(folder)? })
     }
@@ -46,9 +47,13 @@ impl Log {
 
 /// The records of a `metrics.jsonl`, if there is one.
 pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
+    Ok(text(path)?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// What is in the file; nothing, if there is none.
+fn text(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
-        Err(error) => Err(Error::file(path)(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(Error::file(path)),
     }
 }

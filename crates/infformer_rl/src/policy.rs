@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::model::parameters::seeded;
 use infformer::model::{
-    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Parameters, Reset, Wanted,
-    gelu,
+    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Parameters,
+    Reset, Wanted, gelu,
 };
 use infformer::{Channel, Scale};
 use safetensors::SafeTensors;

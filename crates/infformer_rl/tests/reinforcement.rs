@@ -9,7 +9,7 @@ use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::{MemoryConfig, MemoryName};
 use infformer_rl::optimiser::OptimiserConfig;
-use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use infformer_rl::policy::{Policy, PolicyConfig};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::trainer::{Record, Trained, TrainingConfig, train};
 use infformer_rl::{Error, log};

@@ -6,7 +6,7 @@ use super::gelu::gelu;
 use super::knots::Knots;
 use super::linear::Linear;
 use super::normalisation::LayerNorm;
-use super::product::{product, product_with_transposed};
+use super::product::{Rows, product, product_with_transposed};
 use super::reading::{Cells, Looked, Reader, Reading, add_to_histograms};
 use super::rows::{from_starts, picked};
 use super::schedule::{Event, Schedule};
@@ -24,13 +24,19 @@ pub(crate) struct Layer {
     attention_norm: LayerNorm,
     short_term: ShortTermAttention,
     pub(crate) long_term: Option<LongTermAttention>,
-    /// Of what is read from the short-term and the long-term memory.
-    readout_norms: Option<[LayerNorm; 2]>,
+    readout_norms: Option<ReadoutNorms>,
     feed_forward_norm: LayerNorm,
     up: Linear,
     down: Linear,
     ring: usize,
     chunk: usize,
+}
+
+/// Of what is read, before the output matrix.
+#[derive(Debug)]
+struct ReadoutNorms {
+    short_term: LayerNorm,
+    long_term: Option<LayerNorm>,
 }
 
 /// The trained reading of the long-term memory.
@@ -42,7 +48,7 @@ pub(crate) struct LongTermAttention {
     pub(crate) output: Linear,
     pub(crate) writer: Writer,
     reader: Reader,
-    heads: usize,
+    pub(crate) heads: usize,
     /// K
     gradient_writes: usize,
 }
@@ -85,7 +91,10 @@ impl Layer {
             long_term,
             readout_norms: match config.normalisation {
                 Normalisation::Parts => None,
-                Normalisation::Everything => Some([norm("short_term.norm")?, norm("long_term.norm")?]),
+                Normalisation::Everything => Some(ReadoutNorms {
+                    short_term: norm("short_term.norm")?,
+                    long_term: config.long_term.as_ref().map(|_| norm("long_term.norm")).transpose()?,
+                }),
             },
             feed_forward_norm: norm("feed_forward_norm")?,
             up: Linear::with_bias(width, config.feed_forward, vb.pp("feed_forward.up"))?,
@@ -151,8 +160,9 @@ impl Layer {
                 continue;
             }
             let stretches = std::mem::take(&mut stretches);
-            let queries = long_term.queries(&stretches.rows(&seen)?)?;
-            let recalled = long_term.read(&queries, &stretches.coefficients()?, &stretches.cells)?;
+            let rows = Rows::of(batch * (ticks - reads_from) * long_term.heads);
+            let queries = long_term.queries(&stretches.rows(&seen)?, rows)?;
+            let recalled = long_term.read(&queries, &stretches.coefficients()?, &stretches.cells, rows)?;
             if follows {
                 long_term.count_attention(&recalled.looked, &stretches, &mut state.knots)?;
             }
@@ -181,20 +191,21 @@ impl Layer {
         }
         let held: Vec<usize> = schedule.held.chunks_exact(ticks).flat_map(|held| &held[wanted..]).copied().collect();
         let seen = |x: &Tensor| x.narrow(1, wanted - hidden, self.ring + ticks - wanted);
-        let attended = self.short_term.attend(&queries, &seen(&keys)?, &seen(&values)?, &held)?;
-        let [attended_norm, read_norm] = match &self.readout_norms {
-            Some([short_term, long_term]) => [Some(short_term), Some(long_term)],
-            None => [None, None],
-        };
-        let normalised = |x: Tensor, norm: Option<&LayerNorm>| norm.map_or(Ok(x.clone()), |norm| norm.forward(&x));
-        let mut stream = (x + self.short_term.output.forward(&normalised(attended, attended_norm)?)?)?;
+        let mut attended = self.short_term.attend(&queries, &seen(&keys)?, &seen(&values)?, &held)?;
+        if let Some(norms) = &self.readout_norms {
+            attended = norms.short_term.forward(&attended)?;
+        }
+        let mut stream = (x + self.short_term.output.forward(&attended)?)?;
         let readout = match &self.long_term {
             Some(long_term) => {
-                let read = match readings.is_empty() {
+                let mut read = match readings.is_empty() {
                     true => stream.zeros_like()?,
                     false => rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?.reshape(stream.shape())?,
                 };
-                Some(long_term.output.forward(&normalised(read, read_norm)?)?)
+                if let Some(norm) = self.readout_norms.as_ref().and_then(|norms| norms.long_term.as_ref()) {
+                    read = norm.forward(&read)?;
+                }
+                Some(long_term.output.forward(&read)?)
             }
             None => None,
         };
@@ -245,26 +256,29 @@ impl LongTermAttention {
     }
 
     /// Queries folded with the key matrix of their head, W_Kᵀq/√d_h: \[batch, n, d\] → \[batch, n, h, d\].
-    pub(crate) fn queries(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.fold(&self.query.forward(x)?)
-    }
-
-    fn fold(&self, queries: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn queries(&self, x: &Tensor, rows: Rows) -> candle_core::Result<Tensor> {
+        let queries = self.query.forward_some(x, rows)?;
         let (batch, ticks, width) = queries.dims3()?;
         let head_width = width / self.heads;
         let queries = (queries / (head_width as f64).sqrt())?.reshape((batch * ticks, self.heads, head_width))?;
         let keys = self.key.weight.reshape((self.heads, head_width, width))?;
-        let folded = product(&queries.transpose(0, 1)?.contiguous()?, &keys)?;
+        let folded = product(rows, &queries.transpose(0, 1)?.contiguous()?, &keys)?;
         folded.transpose(0, 1)?.reshape((batch, ticks, self.heads, width))
     }
 
     /// Reads for folded queries \[batch, n, h, d\] → \[batch, n, d\], before the output matrix.
-    pub(crate) fn read(&self, queries: &Tensor, coefficients: &Tensor, cells: &[CellTable]) -> Result<Recalled> {
+    pub(crate) fn read(
+        &self,
+        queries: &Tensor,
+        coefficients: &Tensor,
+        cells: &[CellTable],
+        rows: Rows,
+    ) -> Result<Recalled> {
         let (batch, ticks, heads, width) = queries.dims4()?;
         let cells = Cells::new(cells, queries.dtype(), queries.device())?;
         let queries = queries.contiguous()?.reshape((batch, ticks * heads, width))?;
-        let Reading { moment, looked, divergence } = self.reader.read(&queries, coefficients, &cells)?;
-        let values = self.values(&moment.reshape((batch * ticks, heads, width))?)?;
+        let Reading { moment, looked, divergence } = self.reader.read(&queries, coefficients, &cells, rows)?;
+        let values = self.values(&moment.reshape((batch * ticks, heads, width))?, rows)?;
         Ok(Recalled { values: values.reshape((batch, ticks, width))?, looked, divergence })
     }
 
@@ -279,10 +293,10 @@ impl LongTermAttention {
     }
 
     /// W_V of each head on its own moment: \[rows, h, d\] → \[rows, d\].
-    fn values(&self, moments: &Tensor) -> candle_core::Result<Tensor> {
-        let (rows, heads, width) = moments.dims3()?;
+    fn values(&self, moments: &Tensor, rows: Rows) -> candle_core::Result<Tensor> {
+        let (count, heads, width) = moments.dims3()?;
         let matrix = self.value.weight.reshape((heads, width / heads, width))?;
-        let values = product_with_transposed(&moments.transpose(0, 1)?, &matrix)?;
-        values.transpose(0, 1)?.reshape((rows, width))
+        let values = product_with_transposed(rows, &moments.transpose(0, 1)?, &matrix)?;
+        values.transpose(0, 1)?.reshape((count, width))
     }
 }

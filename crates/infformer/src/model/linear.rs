@@ -1,7 +1,7 @@
 //! A trained matrix.
 
-use super::product::product_with_transposed;
-use candle_core::{Result, Tensor};
+use super::product::{Rows, product_with_transposed};
+use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// y = x·Wᵀ + b, with W \[out, in\] as `weight` and b \[out\], if any, as `bias`.
@@ -27,10 +27,15 @@ impl Linear {
 
     /// x \[.., in\] → \[.., out\]: one product, whatever the leading dimensions.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_some(x, Rows::of(x.elem_count() / x.dim(D::Minus1)?.max(1)))
+    }
+
+    /// The same, of some of the rows that there can be.
+    pub(crate) fn forward_some(&self, x: &Tensor, rows: Rows) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
         let inputs = shape.pop().unwrap_or(1);
         shape.push(self.weight.dim(0)?);
-        let y = product_with_transposed(&x.reshape(((), inputs))?, &self.weight)?;
+        let y = product_with_transposed(rows, &x.reshape(((), inputs))?, &self.weight)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,

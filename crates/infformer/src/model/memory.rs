@@ -2,6 +2,7 @@
 
 use super::knots::Knots;
 use super::layer::LongTermAttention;
+use super::product::Rows;
 use super::schedule::Event;
 use super::stretches::Stretches;
 use crate::error::{Error, Result};
@@ -39,13 +40,14 @@ impl LayerMemory<'_> {
 
     /// W_o′·readout for `x` \[batch, n, d\], which the query matrix maps first → \[batch, n, d\].
     pub fn read(&mut self, x: &Tensor) -> Result<Tensor> {
-        let queries = self.attention.queries(x)?;
+        let rows = Rows::of(x.dim(0)? * x.dim(1)? * self.attention.heads);
+        let queries = self.attention.queries(x, rows)?;
         let mut stretches = Stretches::default();
         for (member, knots) in self.knots.iter().enumerate() {
             let cells = self.attention.writer.cells(self.chunks, knots);
             stretches.push(member, self.knots.len(), 0..x.dim(1)?, x.dim(1)?.max(1), &cells);
         }
-        let recalled = self.attention.read(&queries, &self.coefficients, &stretches.cells)?;
+        let recalled = self.attention.read(&queries, &self.coefficients, &stretches.cells, rows)?;
         self.attention.count_attention(&recalled.looked, &stretches, &mut self.knots)?;
         Ok(self.attention.output.forward(&recalled.values)?)
     }

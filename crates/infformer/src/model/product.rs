@@ -11,9 +11,23 @@ use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor
 /// Products with more rows than this, those of all members of a batch together, are candle's.
 pub(crate) const MOST_ROWS: usize = 128;
 
+/// How many rows the left matrices of a product have, all together. Whoever has some of the rows of a batch alone says how
+/// many the batch can have: the bits of a member's numbers then do not depend on what others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    Few,
+    Many,
+}
+
+impl Rows {
+    pub(crate) fn of(count: usize) -> Self {
+        if count <= MOST_ROWS { Rows::Few } else { Rows::Many }
+    }
+}
+
 /// left \[.., m, k\]·right \[.., k, n\], of equal leading dimensions.
-pub(super) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    if is_small(left)? {
+pub(super) fn product(rows: Rows, left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if rows == Rows::Few && is_ours(left) {
         left.contiguous()?.apply_op2(&right.contiguous()?, Product::Plain)
     } else {
         left.matmul(right)
@@ -21,17 +35,16 @@ pub(super) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
 }
 
 /// left \[.., m, k\]·rightᵀ, of right \[.., n, k\] and equal leading dimensions.
-pub(super) fn product_with_transposed(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    if is_small(left)? {
+pub(super) fn product_with_transposed(rows: Rows, left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if rows == Rows::Few && is_ours(left) {
         return left.contiguous()?.apply_op2(&right.contiguous()?, Product::WithTransposed);
     }
     let transposed = right.transpose(D::Minus2, D::Minus1)?;
     if right.rank() == 2 { left.matmul(&transposed) } else { left.matmul(&transposed.contiguous()?) }
 }
 
-fn is_small(left: &Tensor) -> Result<bool> {
-    let rows = left.elem_count() / left.dim(D::Minus1)?.max(1);
-    Ok(left.device().is_cpu() && left.dtype() == DType::F32 && rows <= MOST_ROWS && left.elem_count() > 0)
+fn is_ours(left: &Tensor) -> bool {
+    left.device().is_cpu() && left.dtype() == DType::F32 && left.elem_count() > 0
 }
 
 /// The last two dimensions, and the shape with the last one replaced.
@@ -101,9 +114,10 @@ impl CustomOp2 for Product {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let turned = |tensor: &Tensor| tensor.transpose(D::Minus2, D::Minus1)?.contiguous();
+        let few = Rows::Few;
         let (to_left, to_right) = match self {
-            Product::Plain => (product_with_transposed(gradient, right)?, product(&turned(left)?, gradient)?),
-            Product::WithTransposed => (product(gradient, right)?, product(&turned(gradient)?, left)?),
+            Product::Plain => (product_with_transposed(few, gradient, right)?, product(few, &turned(left)?, gradient)?),
+            Product::WithTransposed => (product(few, gradient, right)?, product(few, &turned(gradient)?, left)?),
         };
         Ok((Some(to_left), Some(to_right)))
     }
@@ -125,8 +139,8 @@ mod tests {
             let right = Var::randn(0_f32, 1.0, shape(k, n), &Device::Cpu).unwrap();
             let flipped = Var::from_tensor(&right.t().unwrap().contiguous().unwrap()).unwrap();
             let expected = left.matmul(&right).unwrap();
-            let found = product(&left, &right).unwrap();
-            let turned = product_with_transposed(&left, &flipped).unwrap();
+            let found = product(Rows::Few, &left, &right).unwrap();
+            let turned = product_with_transposed(Rows::Few, &left, &flipped).unwrap();
             // Sums of k products of unit variance, in another order.
             let close = |a: &Tensor, b: &Tensor| {
                 assert_eq!(a.dims(), b.dims());

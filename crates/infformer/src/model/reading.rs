@@ -6,7 +6,7 @@
 use super::config::{LongTermConfig, ReadingDensity, Regulariser};
 use super::contiguous::contiguous;
 use super::knots::Knots;
-use super::product::{product, product_with_transposed};
+use super::product::{Rows, product, product_with_transposed};
 use super::softmax::softmax;
 use super::writing::{CellTable, NOTHING};
 use crate::basis::{Basis, BasisKind};
@@ -145,23 +145,29 @@ impl Reader {
     }
 
     /// `queries` \[batch, queries, d\], already folded with the key matrix and scaled; `coefficients` Bᵀ
-    /// \[batch, d, N\].
-    pub(crate) fn read(&self, queries: &Tensor, coefficients: &Tensor, cells: &Cells) -> candle_core::Result<Reading> {
-        let scores = product(queries, &coefficients.contiguous()?)?;
+    /// \[batch, d, N\]. Queries are some of as many `rows`.
+    pub(crate) fn read(
+        &self,
+        queries: &Tensor,
+        coefficients: &Tensor,
+        cells: &Cells,
+        rows: Rows,
+    ) -> candle_core::Result<Reading> {
+        let scores = product(rows, queries, &coefficients.contiguous()?)?;
         let (expectation, looked) = match &self.density {
             Density::Gibbs | Density::Softmax => {
                 let mass = match &self.density {
-                    Density::Softmax => self.softmax(&scores, &cells.present()?)?,
-                    _ => self.softmax(&scores, &cells.log_mass)?,
+                    Density::Softmax => self.softmax(&scores, &cells.present()?, rows)?,
+                    _ => self.softmax(&scores, &cells.log_mass, rows)?,
                 };
                 let expectation = match &self.grid {
-                    Some(grid) => multiply_shared(&mass, grid)?,
+                    Some(grid) => multiply_shared(&mass, grid, rows)?,
                     None => mass.clone(),
                 };
                 (expectation, Looked::Cells(mass))
             }
             Density::Gaussian => {
-                let mass = self.softmax(&scores, &cells.log_mass)?;
+                let mass = self.softmax(&scores, &cells.log_mass, rows)?;
                 let centre = ((&cells.start + &cells.end)? * 0.5)?;
                 let mean = mass.broadcast_mul(&centre)?.sum_keepdim(D::Minus1)?;
                 let within = ((&cells.end - &cells.start)?.sqr()? * (1.0 / 12.0))?;
@@ -171,8 +177,8 @@ impl Reader {
                 (self.expectation(&mean, &variance, cells)?, Looked::Normal(mean, variance))
             }
             Density::Affine { mean, variance, floor } => {
-                let mean = candle_nn::ops::sigmoid(&multiply_shared(&scores, &mean.t()?)?)?;
-                let variance = softplus(&multiply_shared(&scores, &variance.t()?)?)?.maximum(*floor)?;
+                let mean = candle_nn::ops::sigmoid(&multiply_shared(&scores, &mean.t()?, rows)?)?;
+                let variance = softplus(&multiply_shared(&scores, &variance.t()?, rows)?)?.maximum(*floor)?;
                 (self.expectation(&mean, &variance, cells)?, Looked::Normal(mean, variance))
             }
         };
@@ -180,14 +186,14 @@ impl Reader {
             (Some(regulariser), Looked::Normal(mean, variance)) => Some(divergence(regulariser, mean, variance)?),
             _ => None,
         };
-        let moment = product_with_transposed(&expectation, coefficients)?;
+        let moment = product_with_transposed(rows, &expectation, coefficients)?;
         Ok(Reading { moment, looked, divergence })
     }
 
     /// Mass of each cell: a softmax of the scores and of what each cell counts before any query \[batch, 1, cells\].
-    fn softmax(&self, scores: &Tensor, log_mass: &Tensor) -> candle_core::Result<Tensor> {
+    fn softmax(&self, scores: &Tensor, log_mass: &Tensor, rows: Rows) -> candle_core::Result<Tensor> {
         let scores = match &self.grid {
-            Some(grid) => multiply_shared(scores, &grid.t()?)?,
+            Some(grid) => multiply_shared(scores, &grid.t()?, rows)?,
             None => scores.clone(),
         };
         softmax(&scores, log_mass)
@@ -216,9 +222,9 @@ impl Reader {
 }
 
 /// x \[batch, queries, a\]·W \[a, b\] as one product.
-fn multiply_shared(x: &Tensor, matrix: &Tensor) -> candle_core::Result<Tensor> {
+fn multiply_shared(x: &Tensor, matrix: &Tensor, rows: Rows) -> candle_core::Result<Tensor> {
     let (batch, queries, inputs) = x.dims3()?;
-    product(&x.reshape((batch * queries, inputs))?, matrix)?.reshape((batch, queries, ()))
+    product(rows, &x.reshape((batch * queries, inputs))?, matrix)?.reshape((batch, queries, ()))
 }
 
 /// ln(1 + eˣ), without overflow.

@@ -4,7 +4,7 @@
 //! age: the first heads begin with the newest ticks, the last ones with all alike.
 
 use super::linear::Linear;
-use super::product::{product, product_with_transposed};
+use super::product::{Rows, product, product_with_transposed};
 use super::window_attention::WindowAttention;
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -114,10 +114,11 @@ impl ShortTermAttention {
         let head_width = width / heads;
         let split = |x: &Tensor| x.reshape((batch, (), heads, head_width))?.transpose(1, 2)?.contiguous();
         let (queries, keys, values) = (split(&(queries / (head_width as f64).sqrt())?)?, split(keys)?, split(values)?);
-        let scores = product_with_transposed(&queries, &keys)?;
+        let rows = Rows::of(batch * heads * ticks);
+        let scores = product_with_transposed(rows, &queries, &keys)?;
         let scores = scores.broadcast_add(&by_age(bias, ticks)?)?.broadcast_add(&mask(bias, ticks, ages, held)?)?;
         let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-        product(&weights, &values)?.transpose(1, 2)?.reshape((batch, ticks, width))
+        product(rows, &weights, &values)?.transpose(1, 2)?.reshape((batch, ticks, width))
     }
 }
 

@@ -35,9 +35,9 @@ struct Arguments {
     /// Times that each rollout is used.
     #[arg(long, default_value_t = PpoConfig::default().epochs)]
     epochs: usize,
-    /// Parts of the members; a step of the weights each an epoch.
-    #[arg(long, default_value_t = PpoConfig::default().minibatches)]
-    minibatches: usize,
+    /// Parts of the members; a step of the weights each an epoch. As many as divide the members, 16 at most, if not given.
+    #[arg(long)]
+    minibatches: Option<usize>,
     /// γ
     #[arg(long, default_value_t = PpoConfig::default().gamma)]
     gamma: f64,
@@ -101,7 +101,10 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         members: arguments.members,
         ticks: arguments.ticks,
         epochs: arguments.epochs,
-        minibatches: arguments.minibatches,
+        minibatches: arguments.minibatches.unwrap_or_else(|| {
+            let most = PpoConfig::default().minibatches;
+            (1..=most).rev().find(|parts| arguments.members.is_multiple_of(*parts)).unwrap_or(1)
+        }),
         gamma: arguments.gamma,
         lambda: arguments.lambda,
         entropy: arguments.entropy,
