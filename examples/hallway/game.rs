@@ -1,4 +1,5 @@
-//! The game: each walker in a hallway of its own, by the rules of the environment that trained it.
+//! The game: each walker in a hallway of its own, by the rules of the environment that trained it: a sign at the
+//! beginning, other signs on the way that mean nothing, a junction.
 
 use bevy::asset::LoadState;
 use bevy::prelude::*;
@@ -51,6 +52,8 @@ pub struct Walker {
     pub lane: usize,
     /// What it sees: whether this is the junction, and the sign's or its own side.
     seen: [f32; 2],
+    /// Signs on the way that mean nothing: where, and which side they show.
+    pub distractions: Vec<(usize, i8)>,
     /// Rewards of the episode so far.
     pub total: f64,
     /// Whether it turned the right way; none while it walks.
@@ -91,8 +94,8 @@ impl Act for Turn {
 fn spawn(hall: Res<Hall>, assets: Res<AssetServer>, mut commands: Commands) {
     let memory = assets.load("models/hallway/hallway.model.ron");
     for lane in 0..hall.walkers {
-        let maze = TMaze::new(hall.corridor, Penalty::AnyWrongMove);
-        let walker = Walker { maze, lane, seen: [0.0; 2], total: 0.0, turned: None };
+        let maze = TMaze::new(hall.corridor, Penalty::AnyWrongMove).distracting();
+        let walker = Walker { maze, lane, seen: [0.0; 2], distractions: vec![], total: 0.0, turned: None };
         commands.spawn((walker, Name::new(format!("walker {}", lane + 1)), MemoryAgent::new(memory.clone())));
     }
 }
@@ -113,6 +116,7 @@ fn begin(begin: On<BeginEpisode>, hall: Res<Hall>, mut walkers: Query<&mut Walke
         let seen = walker.maze.reset(evaluation_seed(hall.seed, number));
         let seen = [seen[0], seen[1]];
         (walker.seen, walker.total, walker.turned) = (seen, 0.0, None);
+        walker.distractions.clear();
     }
 }
 
@@ -123,6 +127,10 @@ fn walk(mut walkers: Query<(&Turn, &mut Walker, &mut Verdict)>) {
         let (seen, reward, ending) = ([step.observation[0], step.observation[1]], step.reward, step.ending);
         *verdict = Verdict { reward, ending };
         walker.seen = seen;
+        if seen[0] == 0.0 && seen[1] != 0.0 {
+            let place = walker.maze.place().0;
+            walker.distractions.push((place, seen[1] as i8));
+        }
         walker.total += f64::from(reward);
         walker.turned = (ending != Ending::Running).then_some(reward > 0.0);
     }

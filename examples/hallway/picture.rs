@@ -112,6 +112,9 @@ fn draw(
         gizmos.line_2d(Vec2::new(0.0, floor), Vec2::new(end, floor), grey);
         gizmos.line_2d(Vec2::new(end, floor - 5.0), Vec2::new(end, floor + 5.0), grey);
         gizmos.circle_2d(Vec2::new(-6.0, floor), 3.0, colour(walker.maze.goal()));
+        for (place, side) in &walker.distractions {
+            gizmos.circle_2d(Vec2::new(*place as f32, floor - 4.0), 1.0, colour(*side).with_alpha(0.6));
+        }
         for side in [1, -1] {
             let faded = if walker.turned.is_some() && walker.maze.place().1 == side { 1.0 } else { 0.4 };
             gizmos.circle_2d(Vec2::new(end, floor + 5.0 * f32::from(side)), 2.0, colour(side).with_alpha(faded));

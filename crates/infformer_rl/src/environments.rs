@@ -74,6 +74,13 @@ pub enum EnvironmentConfig {
         /// Which moves cost something.
         penalty: Penalty,
     },
+    /// A maze with other signs on the way, which mean nothing; the penalty is that of any wrong move.
+    DistractingTMaze {
+        /// Fewest steps from the sign to the junction, 1 or more.
+        least: usize,
+        /// Most steps; they are drawn for each episode, log-uniformly.
+        most: usize,
+    },
     /// Bits shown at first, one of them asked for at last.
     MemoryChain {
         /// Ticks from the bits to the question, 1 or more.
@@ -125,13 +132,15 @@ impl EnvironmentConfig {
         all.push(Self::TMaze { corridor: 100, penalty: Penalty::AnyWrongMove });
         all.push(Self::TMazes { most: 100, penalty: Penalty::BehindTime });
         all.push(Self::TMazes { most: 100, penalty: Penalty::AnyWrongMove });
+        all.push(Self::DistractingTMaze { least: 100, most: 100 });
+        all.push(Self::DistractingTMaze { least: 1, most: 100 });
         all.push(Self::MemoryChain { length: 100, bits: 1 });
         all.push(Self::ProofOfMemory);
         all
     }
 
     /// The name, as it stands in files and tables: `repeat-first-easy`, `t-maze-500`, `t-maze-500-any-wrong-move`, `t-maze-up-to-500`,
-    /// `memory-chain-256`, `memory-chain-256-bits-4`, `proof-of-memory`.
+    /// `distracting-t-maze-500`, `distracting-t-maze-up-to-500`, `memory-chain-256`, `memory-chain-256-bits-4`, `proof-of-memory`.
     pub fn name(&self) -> String {
         let (kind, difficulty) = match self {
             Self::RepeatFirst(difficulty) => ("repeat-first", difficulty),
@@ -145,6 +154,8 @@ impl EnvironmentConfig {
             Self::PositionOnlyCartPole(difficulty) => ("position-only-cart-pole", difficulty),
             Self::TMaze { corridor, penalty } => return format!("t-maze-{corridor}{}", penalty.suffix()),
             Self::TMazes { most, penalty } => return format!("t-maze-up-to-{most}{}", penalty.suffix()),
+            Self::DistractingTMaze { least, most } if least == most => return format!("distracting-t-maze-{most}"),
+            Self::DistractingTMaze { most, .. } => return format!("distracting-t-maze-up-to-{most}"),
             Self::MemoryChain { length, bits: 1 } => return format!("memory-chain-{length}"),
             Self::MemoryChain { length, bits } => return format!("memory-chain-{length}-bits-{bits}"),
             Self::ProofOfMemory => return "proof-of-memory".into(),
@@ -163,6 +174,11 @@ impl EnvironmentConfig {
             match corridor.strip_prefix("up-to-") {
                 Some(most) => Self::TMazes { most: number(most)?, penalty },
                 None => Self::TMaze { corridor: number(corridor)?, penalty },
+            }
+        } else if let Some(rest) = name.strip_prefix("distracting-t-maze-") {
+            match rest.strip_prefix("up-to-") {
+                Some(most) => Self::DistractingTMaze { least: 1, most: number(most).filter(|most| *most > 1)? },
+                None => Self::DistractingTMaze { least: number(rest)?, most: number(rest)? },
             }
         } else if let Some(rest) = name.strip_prefix("memory-chain-") {
             let (length, bits) = rest.split_once("-bits-").unwrap_or((rest, "1"));
@@ -188,6 +204,9 @@ impl EnvironmentConfig {
             Self::PositionOnlyCartPole(difficulty) => Box::new(PositionOnlyCartPole::new(difficulty)),
             Self::TMaze { corridor, penalty } => Box::new(TMaze::new(corridor, penalty)),
             Self::TMazes { most, penalty } => Box::new(TMaze::drawn(1, most, penalty)),
+            Self::DistractingTMaze { least, most } => {
+                Box::new(TMaze::drawn(least, most, Penalty::AnyWrongMove).distracting())
+            }
             Self::MemoryChain { length, bits } => Box::new(MemoryChain::new(length, bits)),
             Self::ProofOfMemory => Box::new(ProofOfMemory::new()),
         }
@@ -207,7 +226,7 @@ impl EnvironmentConfig {
             Self::HigherLower(difficulty) => (difficulty, [0.00, 0.01, -0.01]),
             Self::MultiarmedBandit(difficulty) => (difficulty, [0.02, 0.01, 0.01]),
             Self::PositionOnlyCartPole(difficulty) => (difficulty, [0.12, 0.05, 0.04]),
-            Self::TMaze { .. } | Self::TMazes { .. } | Self::MemoryChain { .. } | Self::ProofOfMemory => return None,
+            _ => return None,
         };
         Some(difficulty.among(published))
     }

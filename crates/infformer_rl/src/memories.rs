@@ -12,7 +12,6 @@ pub use linear_recurrence::LinearRecurrence;
 pub use lstm::Lstm;
 pub use nothing::Nothing;
 
-use crate::error::Result;
 use crate::memory::Memory;
 use candle_nn::VarBuilder;
 use clap::ValueEnum;
@@ -160,7 +159,7 @@ impl MemoryName {
 
 impl MemoryConfig {
     /// The memory over a stream of the given width; `None` for a transformer, which is a policy of its own.
-    pub fn build(&self, width: usize, vb: VarBuilder) -> Result<Option<Box<dyn Memory>>> {
+    pub fn build(&self, width: usize, vb: VarBuilder) -> candle_core::Result<Option<Box<dyn Memory>>> {
         Ok(Some(match *self {
             MemoryConfig::Transformer { .. } => return Ok(None),
             MemoryConfig::Nothing => Box::new(Nothing),

@@ -276,15 +276,16 @@ impl PolicyConfig {
         let body = match self.model_config(spaces) {
             Some(config) => Body::Model(Box::new(config.init_seeded(seed, DType::F32, device)?)),
             None => {
-                let mut problem = None;
-                let made = seeded(seed, DType::F32, device, |vb| {
-                    Ok(Layer::new(self, spaces, vb).map_err(|error| problem = Some(error)).ok())
-                });
-                let (layer, parameters) = made?;
-                match (layer, problem) {
-                    (Some(layer), _) => Body::Layer(Box::new(Layer { parameters, ..layer })),
-                    (None, Some(error)) => return Err(error),
-                    (None, None) => return Err(Error::Configuration("policy.memory has no layer".into())),
+                let made =
+                    seeded(seed, DType::F32, device, |vb| match self.memory.build(self.width, vb.pp("memory"))? {
+                        Some(memory) => Ok(Some(Layer::new(self, spaces, memory, vb)?)),
+                        None => Ok(None),
+                    });
+                match made? {
+                    (Some(layer), parameters) => Body::Layer(Box::new(Layer { parameters, ..layer })),
+                    (None, _) => {
+                        return Err(Error::Configuration("policy.memory is neither a model nor a layer".into()));
+                    }
                 }
             }
         };
@@ -301,10 +302,8 @@ impl PolicyConfig {
 }
 
 impl Layer {
-    fn new(config: &PolicyConfig, spaces: &Spaces, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &PolicyConfig, spaces: &Spaces, memory: Box<dyn Memory>, vb: VarBuilder) -> infformer::Result<Self> {
         let (width, hidden) = (config.width, config.feed_forward);
-        let memory = config.memory.build(width, vb.pp("memory"))?;
-        let memory = memory.ok_or_else(|| Error::Configuration("a transformer is a policy of its own".into()))?;
         let heads = spaces.heads();
         Ok(Self {
             encoder: Encoder::new(&spaces.inputs, width, vb.pp("encoder"))?,

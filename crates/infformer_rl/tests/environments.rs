@@ -353,6 +353,20 @@ fn the_maze_rewards_the_turn_that_was_shown() {
             assert_close(late.total(), if penalty == Penalty::BehindTime { -1.0 } else { -1.0 / corridor as f64 });
         }
     }
+    // Of the distractions none tells the side, and about one tick in eight is one.
+    let (mut sides, mut with_the_goal) = (0, 0);
+    for seed in 0..100 {
+        let config = EnvironmentConfig::DistractingTMaze { least: 200, most: 200 };
+        let episode = play_from_seed(config, seed, |_| 0);
+        let shown = episode.observations[1..200].iter().map(|seen| seen[1] * episode.observations[0][1]);
+        let shown: Vec<f32> = shown.filter(|side| *side != 0.0).collect();
+        sides += shown.len();
+        with_the_goal += shown.iter().filter(|side| **side == 1.0).count();
+        assert_close(episode.total(), 0.0);
+    }
+    // Five standard deviations of 19,900 draws and of their halves.
+    assert!((sides as f64 - 19_900.0 / 8.0).abs() < 5.0 * (19_900.0 * 7.0 / 64.0f64).sqrt(), "{sides}");
+    assert!((with_the_goal as f64 - sides as f64 / 2.0).abs() < 2.5 * (sides as f64).sqrt(), "{with_the_goal}");
     let far = EnvironmentConfig::TMaze { corridor: 1_000_000, penalty: Penalty::BehindTime };
     let mut maze = far.make();
     let up = maze.reset(3)[1] > 0.0;
@@ -550,7 +564,9 @@ fn by_chance(config: EnvironmentConfig) -> Option<f64> {
         Battleship(difficulty) => of(difficulty, [64, 100, 144].map(battleship_by_chance)),
         HigherLower(_) | MultiarmedBandit(_) => 0.0,
         MemoryChain { .. } => 0.0,
-        PositionOnlyCartPole(_) | TMaze { .. } | TMazes { .. } | ProofOfMemory => return None,
+        PositionOnlyCartPole(_) | TMaze { .. } | TMazes { .. } | DistractingTMaze { .. } | ProofOfMemory => {
+            return None;
+        }
     })
 }
 
@@ -597,6 +613,7 @@ fn any_config() -> impl Strategy<Value = EnvironmentConfig> {
         3 => prop::sample::select(EnvironmentConfig::all()),
         1 => (1..40usize, penalty.clone()).prop_map(|(corridor, penalty)| EnvironmentConfig::TMaze { corridor, penalty }),
         1 => (1..40usize, penalty).prop_map(|(most, penalty)| EnvironmentConfig::TMazes { most, penalty }),
+        1 => (1..40usize).prop_map(|most| EnvironmentConfig::DistractingTMaze { least: most, most }),
         1 => (1..40usize, 1..6usize).prop_map(|(length, bits)| EnvironmentConfig::MemoryChain { length, bits }),
     ]
 }

@@ -9,8 +9,11 @@
 //! A maze whose corridor is drawn anew for every episode, log-uniformly, is for training: the junction is met early, and
 //! what is learnt does not count steps.
 //!
+//! In a distracting maze one tick in eight of the corridor shows a side too, drawn anew and meaning nothing: only the first
+//! sign counts.
+//!
 //! The passive T-maze of Ni et al. (*When Do Transformers Shine in RL?*, NeurIPS 2023), after Bakker (2001); the second
-//! penalty is that of AMAGO (Grigsby et al., ICLR 2024).
+//! penalty is that of AMAGO (Grigsby et al., ICLR 2024). Distractions are ours.
 
 use super::after_the_end;
 use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
@@ -45,6 +48,15 @@ impl Penalty {
     }
 }
 
+/// What is seen in the corridor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signs {
+    /// The first sign alone.
+    One,
+    /// Others that mean nothing.
+    Distracting,
+}
+
 /// A corridor of any length, in a few numbers.
 #[derive(Debug, Clone)]
 pub struct TMaze {
@@ -52,6 +64,9 @@ pub struct TMaze {
     most: usize,
     corridor: usize,
     penalty: Penalty,
+    signs: Signs,
+    /// Of the episode.
+    seed: u64,
     x: usize,
     y: i8,
     goal: i8,
@@ -71,7 +86,26 @@ impl TMaze {
         let least = least.max(1);
         let most = most.max(least);
         let observation = [0.0; 2];
-        Self { least, most, corridor: most, penalty, x: 0, y: 0, goal: 1, time: 0, observation, over: true }
+        let signs = Signs::One;
+        Self {
+            least,
+            most,
+            corridor: most,
+            penalty,
+            signs,
+            seed: 0,
+            x: 0,
+            y: 0,
+            goal: 1,
+            time: 0,
+            observation,
+            over: true,
+        }
+    }
+
+    /// The same maze with signs on the way that mean nothing.
+    pub fn distracting(self) -> Self {
+        Self { signs: Signs::Distracting, ..self }
     }
 
     /// How many steps it is from the sign to the junction.
@@ -87,6 +121,20 @@ impl TMaze {
     /// The side that the sign tells: 1 or −1.
     pub fn goal(&self) -> i8 {
         self.goal
+    }
+
+    /// What a field of the corridor shows at this time: 1 or −1 for a side that means nothing.
+    fn shown(&self) -> f32 {
+        if self.signs == Signs::One {
+            return 0.0;
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(self.time as u64);
+        match random.random_range(0..16) {
+            0 => 1.0,
+            1 => -1.0,
+            _ => 0.0,
+        }
     }
 
     /// The junction is reached with the last step but one at the soonest, so that nobody comes back from a turn.
@@ -123,7 +171,7 @@ impl Environment for TMaze {
             let drawn = least * (most / least).powf(random.random_range(0.0..1.0));
             self.corridor = (drawn.round() as usize).clamp(self.least, self.most);
         }
-        self.goal = if up { 1 } else { -1 };
+        (self.goal, self.seed) = (if up { 1 } else { -1 }, seed);
         (self.x, self.y, self.time, self.over) = (0, 0, 0, false);
         self.observation = [0.0, f32::from(self.goal)];
         &self.observation
@@ -136,7 +184,7 @@ impl Environment for TMaze {
         let action = action.choice(ACTIONS);
         self.walk(action);
         self.time += 1;
-        self.observation = if self.x == self.corridor { [1.0, f32::from(self.y)] } else { [0.0, 0.0] };
+        self.observation = if self.x == self.corridor { [1.0, f32::from(self.y)] } else { [0.0, self.shown()] };
         self.over = self.time > self.corridor;
         let wrong = match self.penalty {
             Penalty::BehindTime => self.x < self.time,

@@ -18,7 +18,7 @@ pub struct FrameStack {
 
 impl FrameStack {
     /// `frames` of them, 1 or more, each `width` wide.
-    pub fn new(width: usize, frames: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(width: usize, frames: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         let (device, dtype) = (vb.device().clone(), vb.dtype());
         Ok(Self { frames, width, output: Linear::with_bias(frames * width, width, vb.pp("output"))?, device, dtype })
     }

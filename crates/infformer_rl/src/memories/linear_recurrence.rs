@@ -32,7 +32,7 @@ pub struct LinearRecurrence {
 
 impl LinearRecurrence {
     /// `hidden` complex units on a stream of the given width.
-    pub fn new(width: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(width: usize, hidden: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         let between = |lo: f64, up: f64| Init::Uniform { lo, up };
         Ok(Self {
             hidden,

@@ -24,7 +24,7 @@ pub struct Lstm {
 
 impl Lstm {
     /// `hidden` units on a stream of the given width.
-    pub fn new(width: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(width: usize, hidden: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         let bound = 1.0 / (hidden as f64).sqrt();
         let init = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
