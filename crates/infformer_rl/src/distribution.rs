@@ -56,6 +56,30 @@ pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut imp
     }
 }
 
+/// KL divergence in nats of one distribution from another, each as a policy says it.
+pub fn divergence(space: ActionSpace, from: &[f32], to: &[f32]) -> f64 {
+    match space {
+        ActionSpace::Discrete(_) => {
+            let log_masses = |said: &[f32]| {
+                let most = f64::from(said.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let total: f64 = said.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
+                said.iter().map(|logit| f64::from(*logit) - most - total.ln()).collect::<Vec<f64>>()
+            };
+            log_masses(from).iter().zip(log_masses(to)).map(|(from, to)| from.exp() * (from - to)).sum()
+        }
+        ActionSpace::Continuous(size) => {
+            let one = |place: usize| {
+                let [mean, spread, to_mean, to_spread] =
+                    [from[place], from[size + place], to[place], to[size + place]].map(f64::from);
+                let variances = (2.0 * (spread - to_spread)).exp();
+                let distance = (mean - to_mean) / to_spread.exp();
+                0.5 * (variances + distance * distance - 1.0) + to_spread - spread
+            };
+            (0..size).map(one).sum()
+        }
+    }
+}
+
 /// Log-probabilities of `actions` \[batch, T, size\] and entropies, both \[batch, T\].
 pub fn log_probability(space: ActionSpace, said: &Tensor, actions: &Tensor) -> Result<(Tensor, Tensor)> {
     match space {

@@ -3,7 +3,8 @@
 //!
 //! The modules, in the order that the data flows: [`environment`] and [`environments`] (what an agent lives in),
 //! [`memory`] and [`memories`] (what it remembers with), [`policy`] (encoder, memory, actor and critic),
-//! [`environment_batch`], [`distribution`], [`rollout`] and [`ppo`] (how it learns), [`evaluation`], [`optimiser`] (AdamW
+//! [`environment_batch`], [`distribution`], [`rollout`] and [`ppo`] (how it learns), [`evaluation`],
+//! [`probe`] (what its decisions depend on), [`optimiser`] (AdamW
 //! whose state can be saved), [`checkpoint`], [`log`], [`trainer`], [`comparison`] (tables of environments × memories ×
 //! seeds), [`sequences`] (supervised tasks and their comparisons) and [`program`] (how the binaries start).
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod distribution;
 pub mod rollout;
 pub mod ppo;
 pub mod evaluation;
+pub mod probe;
 pub mod optimiser;
 pub mod checkpoint;
 mod events;

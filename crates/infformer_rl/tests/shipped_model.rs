@@ -51,7 +51,7 @@ fn it_recalls_in_the_runtime() {
 fn it_turns_by_the_sign() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/hallway");
     let load = || weights::load(&folder, "hallway", &Device::Cpu).unwrap();
-    let maze = EnvironmentConfig::parse("t-maze-400-any-wrong-move").unwrap();
+    let maze = EnvironmentConfig::parse("distracting-t-maze-400").unwrap();
     let policy = Policy::from_model(load(), &Spaces::of(&*maze.make())).unwrap();
     let wanted = EvaluationConfig { episodes: 16, seed: 5 };
     let stop = AtomicBool::new(false);

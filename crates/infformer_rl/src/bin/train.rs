@@ -6,6 +6,7 @@ use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::MemoryName;
 use infformer_rl::policy::{PolicyConfig, Spaces};
 use infformer_rl::ppo::PpoConfig;
+use infformer_rl::probe::{Dependence, probe};
 use infformer_rl::program::{self, DeviceChoice};
 use infformer_rl::trainer::{TrainingConfig, train};
 use infformer_rl::{Error, Result};
@@ -65,6 +66,9 @@ struct Arguments {
     /// Evaluate on these environments too: the same observations and actions, another length.
     #[arg(long, value_delimiter = ',')]
     also: Vec<String>,
+    /// After training, tell what the last decisions of so many episodes depend on.
+    #[arg(long, default_value_t = 0)]
+    probe: usize,
     /// Evaluate with drawn actions instead of the most probable ones.
     #[arg(long, value_enum, default_value = "greedy")]
     choice: ChoiceName,
@@ -149,6 +153,15 @@ fn run(arguments: &Arguments) -> Result<()> {
         ChoiceName::Greedy => Choice::Greedy,
         ChoiceName::Drawn => Choice::Drawn,
     };
+    if arguments.probe > 0 {
+        let make = move || environment.make();
+        let found = probe(&trained.policy, &make, arguments.probe, config.seed, &device, &stop)?;
+        println!("the last decision depends on what was seen\n{:>15}  {:>6}  episodes", "ticks before", "nats");
+        for Dependence { ages, divergence, episodes } in found {
+            let ages = format!("{} to {}", ages.start(), ages.end());
+            println!("{ages:>15}  {divergence:>6.3}  {episodes:>8}");
+        }
+    }
     for environment in std::iter::once(environment).chain(also) {
         let wanted = EvaluationConfig { episodes: arguments.episodes, seed: config.seed };
         let found = evaluate(&trained.policy, &move || environment.make(), wanted, choice, &device, &stop)?;

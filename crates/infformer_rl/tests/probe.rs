@@ -1,0 +1,55 @@
+//! What a probe finds of memories whose reach is known.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::Device;
+use infformer_rl::distribution::divergence;
+use infformer_rl::environment::ActionSpace;
+use infformer_rl::environments::EnvironmentConfig;
+use infformer_rl::memories::MemoryName;
+use infformer_rl::policy::PolicyConfig;
+use infformer_rl::probe::probe;
+use std::sync::atomic::AtomicBool;
+
+/// Without a memory only the newest observation counts, with four frames four, with a window and a signal all.
+#[test]
+fn decisions_depend_on_what_a_memory_reaches() {
+    let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
+    let make = move || environment.make();
+    for (memory, reach) in [(MemoryName::None, 1), (MemoryName::FrameStack, 4), (MemoryName::InfformerAdaptive, 200)] {
+        let config = PolicyConfig { width: 16, feed_forward: 16, memory: memory.config(8), clock: Some(16) };
+        let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
+        let found = probe(&policy, &make, 3, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+        // 155 ticks.
+        assert_eq!(found.last().unwrap().ages, 128..=255);
+        for dependence in &found {
+            // Untrained logits are within some hundredths, f32 roundings of them below 1e-8.
+            let depends = dependence.divergence > 1e-14;
+            assert_eq!(depends, *dependence.ages.start() < reach, "{memory:?} {dependence:?}");
+            assert_eq!(dependence.episodes, 3);
+        }
+    }
+}
+
+/// Against the definition, by sums and by an integral.
+#[test]
+fn divergences_are_those_of_their_distributions() {
+    let (from, to) = ([0.3f32, -1.0, 2.0], [1.0f32, 0.5, -0.2]);
+    let masses = |said: &[f32]| {
+        let whole: f64 = said.iter().map(|logit| f64::from(*logit).exp()).sum();
+        said.iter().map(|logit| f64::from(*logit).exp() / whole).collect::<Vec<f64>>()
+    };
+    let expected: f64 = masses(&from).iter().zip(masses(&to)).map(|(p, q)| p * (p / q).ln()).sum();
+    assert!((divergence(ActionSpace::Discrete(3), &from, &to) - expected).abs() < 1e-12);
+    let density = |said: [f32; 2], x: f64| {
+        let (mean, spread) = (f64::from(said[0]), f64::from(said[1]).exp());
+        (-0.5 * ((x - mean) / spread).powi(2)).exp() / spread / std::f64::consts::TAU.sqrt()
+    };
+    let (from, to) = ([0.3f32, -0.5], [-0.4f32, 0.2]);
+    let step = 1e-3;
+    let at = |i: i32| {
+        let x = f64::from(i) * step;
+        density(from, x) * (density(from, x) / density(to, x)).ln() * step
+    };
+    let expected: f64 = (-8_000..8_000).map(at).sum();
+    assert!((divergence(ActionSpace::Continuous(1), &from, &to) - expected).abs() < 1e-6);
+}
