@@ -67,7 +67,7 @@ impl<'a> Problem<'a> {
     }
 
     /// The bias of a head, oldest age first.
-    fn from_oldest(&self, head: usize, bias: &mut [f32]) {
+    fn bias_from_oldest(&self, head: usize, bias: &mut [f32]) {
         let of_head = &self.bias[head * self.ages..(head + 1) * self.ages];
         bias.iter_mut().zip(of_head.iter().rev()).for_each(|(to, from)| *to = *from);
     }
@@ -160,7 +160,7 @@ impl<const W: usize> WithSimd for Forward<'_, W> {
         let mut keys = vec![0.0; W * (problem.rows() + padded - ages)];
         let [mut bias, mut weights] = [(); 2].map(|()| vec![0.0; padded]);
         for first in (0..heads).map(|head| head * W) {
-            problem.from_oldest(first / W, &mut bias);
+            problem.bias_from_oldest(first / W, &mut bias);
             for member in 0..problem.batch {
                 columns::<W>(problem.of_member(problem.keys, member), width, first, &mut keys);
                 let values = problem.of_member(problem.values, member);
@@ -204,7 +204,7 @@ impl<const W: usize> WithSimd for Backward<'_, W> {
         let [mut keys, mut values] = [(); 2].map(|()| vec![0.0; W * (problem.rows() + padded - ages)]);
         let [mut bias, mut weights, mut slopes, mut by_age] = [(); 4].map(|()| vec![0.0; padded]);
         for first in (0..heads).map(|head| head * W) {
-            problem.from_oldest(first / W, &mut bias);
+            problem.bias_from_oldest(first / W, &mut bias);
             by_age.fill(0.0);
             for member in 0..problem.batch {
                 let key_rows = problem.of_member(problem.keys, member);
