@@ -25,11 +25,11 @@ pub fn show(ui: &mut egui::Ui, data: &ModelData) {
     }
     ui.label(match &config.long_term {
         Some(long_term) => format!(
-            "a model: layers: {}, d = {}, the last {} ticks and N = {} for all before",
+            "a model: {} layers, d = {}, the last {} ticks and N = {} for all before",
             config.layers, config.width, config.short_term, long_term.capacity
         ),
         None => {
-            format!("a model: layers: {}, d = {}, the last {} ticks", config.layers, config.width, config.short_term)
+            format!("a model: {} layers, d = {}, the last {} ticks", config.layers, config.width, config.short_term)
         }
     });
     ui.add_space(6.0);

@@ -138,16 +138,22 @@ impl Blocks {
         Self { rule, capacity, blocks: vec![] }
     }
 
-    /// Adds an observation; `variance` is the group's mean variance.
-    pub fn push(&mut self, values: &[f64], variance: f64) {
+    /// Adds an observation; `variance` is the group's mean variance. Gives how much dearer the next merge would have been than
+    /// the one that was done: where that is within rounding, others may merge differently.
+    pub fn push(&mut self, values: &[f64], variance: f64) -> f64 {
+        let mut margin = f64::INFINITY;
         self.blocks.push((values.to_vec(), 1.0));
         while self.blocks.len() > self.capacity {
-            let costs = (0..self.blocks.len() - 1).map(|pair| self.cost(pair, variance));
-            let Some((pair, _)) = costs.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
+            let mut costs: Vec<(usize, f64)> =
+                (0..self.blocks.len() - 1).map(|pair| (pair, self.cost(pair, variance))).collect();
+            costs.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+            let Some((pair, least)) = costs.first().copied() else { return margin };
+            margin = costs.get(1).map_or(margin, |(_, next)| margin.min(next - least));
             let (sum, length) = self.blocks.remove(pair + 1);
             self.blocks[pair].0.iter_mut().zip(&sum).for_each(|(left, right)| *left += right);
             self.blocks[pair].1 += length;
         }
+        margin
     }
 
     fn cost(&self, pair: usize, variance: f64) -> f64 {

@@ -228,7 +228,9 @@ impl Slow<'_> {
             LongTermForgetting::Signal(Forgetting::Adaptive(rule)) => {
                 assert_eq!(rule.mix, 0.0, "the running variance is not followed here");
                 let mut blocks = Blocks::new(*rule, capacity);
-                past.iter().for_each(|x| blocks.push(x, 0.0));
+                for x in past {
+                    blocks.push(x, 0.0);
+                }
                 let (means, lengths) = blocks.blocks().unzip();
                 (means, lengths, bins)
             }
