@@ -17,6 +17,9 @@ pub enum Error {
     /// The run's configuration makes no sense.
     #[error("training configuration: {0}")]
     Configuration(String),
+    /// An episode cannot begin so.
+    #[error("beginning of an episode: {0}")]
+    Beginning(String),
     /// A checkpoint that does not belong to this run.
     #[error("checkpoint {path} is refused: {message}; remove it or choose another folder")]
     Checkpoint {

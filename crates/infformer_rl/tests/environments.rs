@@ -75,7 +75,7 @@ fn repeat_first_asks_for_the_first_suit() {
     let mut game = RepeatFirst::new(Difficulty::Easy);
     let deck: Vec<u8> = (0..52).map(|card| (card + 2) % 52).collect();
     for (answer, total) in [(2, 1.0), (1, -1.0)] {
-        let first = game.deal(&deck).to_vec();
+        let first = game.deal(&deck).unwrap().to_vec();
         let episode = play(&mut game, first, |_| answer);
         assert!(episode.observations.iter().zip(&deck).all(|(seen, card)| *seen == [f32::from(card % 4)]));
         assert_eq!((episode.steps(), episode.ending), (51, Ending::Terminated));
@@ -95,7 +95,7 @@ fn repeat_first_asks_for_the_first_suit() {
 fn repeat_previous_asks_once_enough_was_seen() {
     let mut game = RepeatPrevious::new(Difficulty::Easy);
     // Suits go 0, 1, 2, 3, 0, …: four cards seen, the one asked for is that of four steps on.
-    game.deal(&in_order(1));
+    game.deal(&in_order(1)).unwrap();
     let found = rewards(&mut game, &[0, 0, 0, 0, 1, 0]);
     let share = 1.0 / 48.0;
     assert_eq!(found, [0.0, 0.0, 0.0, share, share, -share]);
@@ -113,7 +113,7 @@ fn repeat_previous_asks_once_enough_was_seen() {
 #[test]
 fn autoencode_shows_all_and_asks_for_all_in_reverse() {
     let mut game = Autoencode::new(Difficulty::Easy);
-    let first = game.deal(&in_order(1)).to_vec();
+    let first = game.deal(&in_order(1)).unwrap().to_vec();
     assert_eq!(first, [1.0, 0.0]);
     // The last suits are 3, 2, 1, 0, 3, …, which is the suit of 51 − place.
     let episode = play(&mut game, first, |seen| (103 - seen.len()) % 4);
@@ -143,14 +143,14 @@ fn count(seen: &[Vec<f32>]) -> usize {
 fn count_recall_asks_how_often() {
     let mut game = CountRecall::new(Difficulty::Easy);
     // Dealt: 0, 1, 0, 1, …; asked: 0, 1, 0, 1, …
-    game.deal(&in_order(1), &in_order(1));
+    game.deal(&in_order(1), &in_order(1)).unwrap();
     let share = 1.0 / 51.0;
     assert_eq!(rewards(&mut game, &[1, 1, 2, 2, 2]), [share, share, share, share, -share]);
     // Asked for the colour that is not dealt at all until the 27th card: 0 each time, then 1, 2, …
     let (black, red): (Vec<u8>, Vec<u8>) = in_order(1).into_iter().partition(|card| card % 2 == 0);
     let dealt: Vec<u8> = black.iter().chain(&red).copied().collect();
     let asked: Vec<u8> = red.iter().chain(&black).copied().collect();
-    let first = game.deal(&dealt, &asked).to_vec();
+    let first = game.deal(&dealt, &asked).unwrap().to_vec();
     assert_eq!(first, [0.0, 1.0]);
     let episode = play(&mut game, first, |_| 0);
     assert!(episode.rewards[..26].iter().all(|reward| *reward > 0.0));
@@ -169,7 +169,7 @@ fn count_recall_asks_how_often() {
     }
     // A pair of piles without a question that cannot be answered reaches the bound.
     let asked: Vec<u8> = (1..53).map(|card| card % 52).collect();
-    let first = game.deal(&in_order(1), &asked).to_vec();
+    let first = game.deal(&in_order(1), &asked).unwrap().to_vec();
     assert_close(play(&mut game, first, count).total(), 1.0);
 }
 
@@ -177,7 +177,7 @@ fn count_recall_asks_how_often() {
 fn concentration_keeps_pairs_and_punishes_the_rest() {
     let mut game = Concentration::new(Difficulty::Hard);
     // Places 0 to 3 have rank 0, places 4 to 7 rank 1, …
-    assert!(game.deal(&in_order(1)).iter().all(|seen| *seen == 13.0));
+    assert!(game.deal(&in_order(1)).unwrap().iter().all(|seen| *seen == 13.0));
     let (pair, fault) = (1.0 / 26.0, 1.0 / 104.0);
     let script = [
         (0, 0.0, vec![(0, 0.0)]),
@@ -203,11 +203,11 @@ fn concentration_keeps_pairs_and_punishes_the_rest() {
         // Neighbours by colour, or by rank.
         let mut deck = in_order(cards / 52);
         deck.sort_by_key(|card| if difficulty == Difficulty::Hard { card / 4 } else { card % 2 });
-        let first = game.deal(&deck).to_vec();
+        let first = game.deal(&deck).unwrap().to_vec();
         let episode = play(&mut game, first.clone(), |seen| seen.len() - 1);
         assert_eq!((episode.steps(), episode.ending), (cards, Ending::Terminated));
         assert_close(episode.total(), 1.0);
-        game.deal(&deck);
+        game.deal(&deck).unwrap();
         let episode = play(&mut game, first, |_| 0);
         assert_eq!((episode.steps(), episode.ending), (steps, Ending::Truncated));
         assert_close(episode.total(), -1.0);
@@ -220,16 +220,16 @@ fn battleship_counts_first_hits() {
     let cells = [0, 1, 8, 9, 10, 16, 17, 18, 24, 25, 26, 27];
     let mut ships = [false; 64];
     cells.iter().for_each(|cell| ships[*cell] = true);
-    let first = game.place(&ships).to_vec();
+    let first = game.place(&ships).unwrap().to_vec();
     let episode = play(&mut game, first.clone(), |seen| cells[seen.len() - 1]);
     assert_eq!((episode.steps(), episode.ending), (12, Ending::Terminated));
     assert!(episode.observations[1..].iter().all(|seen| *seen == [1.0]));
     assert_close(episode.total(), 1.0);
-    game.place(&ships);
+    game.place(&ships).unwrap();
     let episode = play(&mut game, first, |_| 63);
     assert_eq!((episode.steps(), episode.ending), (64, Ending::Truncated));
     assert_close(episode.total(), -64.0 / 52.0);
-    game.place(&ships);
+    game.place(&ships).unwrap();
     let (hit, miss) = (1.0 / 12.0, -1.0 / 52.0);
     assert_eq!(rewards(&mut game, &[0, 0, 2, 1]), [hit, miss, miss, hit]);
     for (difficulty, cells) in Difficulty::ALL.into_iter().zip([64, 100, 144]) {
@@ -246,7 +246,7 @@ fn battleship_counts_first_hits() {
 fn higher_lower_compares_ranks() {
     let mut game = HigherLower::new(Difficulty::Easy);
     // Four of each rank: ties, and one step up after every fourth.
-    game.deal(&in_order(1));
+    game.deal(&in_order(1)).unwrap();
     let share = 1.0 / 52.0;
     assert_eq!(rewards(&mut game, &[0, 1, 0, 0, 0, 1, 0, 1]), [0.0, 0.0, 0.0, share, 0.0, 0.0, 0.0, -share]);
     for (difficulty, decks) in Difficulty::ALL.into_iter().zip([1, 2, 3]) {
@@ -254,7 +254,7 @@ fn higher_lower_compares_ranks() {
         // 0, 1, …, 12, 0, …: no ties.
         let deck: Vec<u8> = (0..52 * decks).map(|place| (place % 13 * 4) as u8).collect();
         for (turn, bound) in [(0, 1), (1, 0)] {
-            let first = game.deal(&deck).to_vec();
+            let first = game.deal(&deck).unwrap().to_vec();
             let player = |seen: &[Vec<f32>]| usize::from(seen[seen.len() - 1][0] == 12.0) ^ turn;
             let episode = play(&mut game, first, player);
             assert_eq!((episode.steps(), episode.ending), (52 * decks - 1, Ending::Terminated));
@@ -277,7 +277,7 @@ fn bandits_pay_by_their_probabilities() {
         let mut probabilities = vec![0.0; arms];
         (probabilities[3], probabilities[4]) = (1.0, 0.3);
         for (arm, paid) in [(3, 1.0), (0, 0.0)] {
-            let first = game.set(&probabilities, 0).to_vec();
+            let first = game.set(&probabilities, 0).unwrap().to_vec();
             assert_eq!(first, [0.0]);
             let episode = play(&mut game, first, |_| arm);
             assert_eq!((episode.steps(), episode.ending), (steps, Ending::Truncated));
@@ -286,7 +286,7 @@ fn bandits_pay_by_their_probabilities() {
         }
         let mut mean = 0.0;
         for seed in 0..100 {
-            let first = game.set(&probabilities, seed).to_vec();
+            let first = game.set(&probabilities, seed).unwrap().to_vec();
             mean += play(&mut game, first, |_| 4).total() / 100.0;
         }
         assert!((mean - -0.4).abs() < 0.03, "{mean}");
@@ -605,6 +605,22 @@ fn random_play_returns_what_chance_gives_and_what_was_published() {
         }
     }
     assert!(unfit.is_empty(), "{unfit:#?}");
+}
+
+/// A wrong pile, board or arm is refused with what was expected, and the game goes on.
+#[test]
+fn wrong_beginnings_are_refused() {
+    let mut game = CountRecall::new(Difficulty::Easy);
+    let first = game.deal(&in_order(1), &in_order(1)).unwrap().to_vec();
+    for (dealt, questions) in [(vec![0; 51], in_order(1)), (in_order(1), vec![52; 52])] {
+        let told = game.deal(&dealt, &questions).unwrap_err().to_string();
+        assert!(told.contains("51") && (told.contains("52")), "{told}");
+    }
+    assert_eq!(game.step(Action::Discrete(1)).observation.len(), first.len());
+    let mut game = Battleship::new(Difficulty::Easy);
+    assert!(game.place(&[true; 64]).unwrap_err().to_string().contains("64 and 64 found"));
+    let mut game = MultiarmedBandit::new(Difficulty::Easy);
+    assert!(game.set(&[0.5; 3], 0).unwrap_err().to_string().contains("3 found"));
 }
 
 fn any_config() -> impl Strategy<Value = EnvironmentConfig> {

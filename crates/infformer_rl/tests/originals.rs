@@ -44,28 +44,28 @@ fn begin(episode: &Episode) -> (Box<dyn Environment>, Vec<f32>) {
     let numbers = &episode.setup[0];
     match EnvironmentConfig::parse(&episode.name).unwrap() {
         EnvironmentConfig::RepeatFirst(difficulty) => {
-            begun(RepeatFirst::new(difficulty), |game| game.deal(&episode.cards(0)))
+            begun(RepeatFirst::new(difficulty), |game| game.deal(&episode.cards(0)).unwrap())
         }
         EnvironmentConfig::RepeatPrevious(difficulty) => {
-            begun(RepeatPrevious::new(difficulty), |game| game.deal(&episode.cards(0)))
+            begun(RepeatPrevious::new(difficulty), |game| game.deal(&episode.cards(0)).unwrap())
         }
         EnvironmentConfig::Autoencode(difficulty) => {
-            begun(Autoencode::new(difficulty), |game| game.deal(&episode.cards(0)))
+            begun(Autoencode::new(difficulty), |game| game.deal(&episode.cards(0)).unwrap())
         }
         EnvironmentConfig::CountRecall(difficulty) => {
-            begun(CountRecall::new(difficulty), |game| game.deal(&episode.cards(0), &episode.cards(1)))
+            begun(CountRecall::new(difficulty), |game| game.deal(&episode.cards(0), &episode.cards(1)).unwrap())
         }
         EnvironmentConfig::Concentration(difficulty) => {
-            begun(Concentration::new(difficulty), |game| game.deal(&episode.cards(0)))
+            begun(Concentration::new(difficulty), |game| game.deal(&episode.cards(0)).unwrap())
         }
         EnvironmentConfig::Battleship(difficulty) => begun(Battleship::new(difficulty), |game| {
-            game.place(&numbers.iter().map(|ship| *ship == 1.0).collect::<Vec<bool>>())
+            game.place(&numbers.iter().map(|ship| *ship == 1.0).collect::<Vec<bool>>()).unwrap()
         }),
         EnvironmentConfig::HigherLower(difficulty) => {
-            begun(HigherLower::new(difficulty), |game| game.deal(&episode.cards(0)))
+            begun(HigherLower::new(difficulty), |game| game.deal(&episode.cards(0)).unwrap())
         }
         EnvironmentConfig::MultiarmedBandit(difficulty) => begun(MultiarmedBandit::new(difficulty), |game| {
-            game.set(&numbers.iter().map(|arm| *arm as f32).collect::<Vec<f32>>(), 0)
+            game.set(&numbers.iter().map(|arm| *arm as f32).collect::<Vec<f32>>(), 0).unwrap()
         }),
         EnvironmentConfig::PositionOnlyCartPole(difficulty) => begun(PositionOnlyCartPole::new(difficulty), |game| {
             game.set([numbers[0], numbers[1], numbers[2], numbers[3]])

@@ -36,7 +36,8 @@ struct Arguments {
     /// Times that each rollout is used.
     #[arg(long, default_value_t = PpoConfig::default().epochs)]
     epochs: usize,
-    /// Parts of the members; a step of the weights each an epoch. As many as divide the members, 16 at most, if not given.
+    /// Parts of the members; a step of the weights each an epoch. Four members a part if not given: of two, one that has
+    /// nothing more to learn was seen to lose what it had.
     #[arg(long)]
     minibatches: Option<usize>,
     /// γ
@@ -106,7 +107,7 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         ticks: arguments.ticks,
         epochs: arguments.epochs,
         minibatches: arguments.minibatches.unwrap_or_else(|| {
-            let most = PpoConfig::default().minibatches;
+            let most = (arguments.members / 4).max(1);
             (1..=most).rev().find(|parts| arguments.members.is_multiple_of(*parts)).unwrap_or(1)
         }),
         gamma: arguments.gamma,

@@ -11,6 +11,7 @@
 
 use super::{Difficulty, after_the_end, token};
 use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use crate::error::{Error, Result};
 use infformer::model::Input;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -39,13 +40,18 @@ impl Battleship {
     }
 
     /// Begins an episode with ships in these cells, row by row.
-    ///
-    /// # Panics
-    /// If they are not n² cells, 12 of them with a ship.
-    pub fn place(&mut self, ships: &[bool]) -> &[f32] {
-        assert_eq!(ships.iter().filter(|ship| **ship).count(), SHIP_CELLS, "ships have 12 cells");
+    /// Errors: not n² cells, 12 of them with a ship; the game is as it was.
+    pub fn place(&mut self, ships: &[bool]) -> Result<&[f32]> {
+        let found = (ships.len(), ships.iter().filter(|ship| **ship).count());
+        let expected = (self.ships.len(), SHIP_CELLS);
+        if found != expected {
+            let ((cells, ships), (all, with_ships)) = (found, expected);
+            let message =
+                format!("{all} cells, {with_ships} of them with a ship, are expected: {cells} and {ships} found");
+            return Err(Error::Beginning(message));
+        }
         self.ships.copy_from_slice(ships);
-        self.begin()
+        Ok(self.begin())
     }
 
     fn begin(&mut self) -> &[f32] {

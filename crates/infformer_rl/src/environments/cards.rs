@@ -3,6 +3,7 @@
 //! A card is a number from 0 to 51, as in POPGym: four suits after one another make a rank, so that card c has suit
 //! c mod 4, colour c mod 2 and rank ⌊c/4⌋.
 
+use crate::error::{Error, Result};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -61,13 +62,18 @@ impl Deck {
     }
 
     /// Puts these cards in place of all, the first to be dealt first.
-    ///
-    /// # Panics
-    /// If there are not as many, or one is beyond 51.
-    pub fn stack(&mut self, cards: &[u8]) {
-        assert!(cards.iter().all(|card| usize::from(*card) < DECK), "a card is a number from 0 to 51");
+    /// Errors: not as many, or one beyond 51; the pile is as it was.
+    pub fn stack(&mut self, cards: &[u8]) -> Result<()> {
+        if cards.len() != self.cards.len() {
+            let (expected, found) = (self.cards.len(), cards.len());
+            return Err(Error::Beginning(format!("{expected} cards are expected: {found} found")));
+        }
+        if let Some(card) = cards.iter().find(|card| usize::from(**card) >= DECK) {
+            return Err(Error::Beginning(format!("a card is a number from 0 to 51: {card} found")));
+        }
         self.cards.copy_from_slice(cards);
         self.dealt = 0;
+        Ok(())
     }
 
     /// The next card.

@@ -15,6 +15,7 @@
 use super::cards::{Deck, Face};
 use super::{Difficulty, after_the_end, token};
 use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use crate::error::Result;
 use infformer::model::Input;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -40,13 +41,13 @@ impl CountRecall {
     }
 
     /// Begins an episode with these two piles, the first card of each dealt first.
-    ///
-    /// # Panics
-    /// If they are not as many as the decks have, or one is beyond 51.
-    pub fn deal(&mut self, dealt: &[u8], questions: &[u8]) -> &[f32] {
-        self.dealt.stack(dealt);
-        self.questions.stack(questions);
-        self.begin()
+    /// Errors: not as many as the decks have, or one beyond 51; the game is as it was.
+    pub fn deal(&mut self, dealt: &[u8], questions: &[u8]) -> Result<&[f32]> {
+        let mut pile = self.dealt.clone();
+        pile.stack(dealt)?;
+        self.questions.stack(questions)?;
+        self.dealt = pile;
+        Ok(self.begin())
     }
 
     fn begin(&mut self) -> &[f32] {

@@ -9,6 +9,7 @@
 
 use super::{Difficulty, after_the_end, token};
 use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use crate::error::{Error, Result};
 use infformer::model::Input;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,13 +35,15 @@ impl MultiarmedBandit {
     }
 
     /// Begins an episode with these probabilities, one an arm; the payouts come from the seed.
-    ///
-    /// # Panics
-    /// If they are not as many as the arms.
-    pub fn set(&mut self, probabilities: &[f32], seed: u64) -> &[f32] {
+    /// Errors: not as many as the arms; the game is as it was.
+    pub fn set(&mut self, probabilities: &[f32], seed: u64) -> Result<&[f32]> {
+        if probabilities.len() != self.arms.len() {
+            let (arms, found) = (self.arms.len(), probabilities.len());
+            return Err(Error::Beginning(format!("{arms} probabilities are expected, one an arm: {found} found")));
+        }
         self.arms.copy_from_slice(probabilities);
         self.random = ChaCha8Rng::seed_from_u64(seed);
-        self.begin()
+        Ok(self.begin())
     }
 
     fn begin(&mut self) -> &[f32] {

@@ -10,6 +10,7 @@
 use super::cards::{Deck, Face};
 use super::{Difficulty, after_the_end, token};
 use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use crate::error::Result;
 use infformer::model::Input;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -31,12 +32,10 @@ impl RepeatPrevious {
     }
 
     /// Begins an episode with these cards, the first dealt first.
-    ///
-    /// # Panics
-    /// If they are not as many as the decks have, or one is beyond 51.
-    pub fn deal(&mut self, deck: &[u8]) -> &[f32] {
-        self.deck.stack(deck);
-        self.begin()
+    /// Errors: not as many as the decks have, or one beyond 51; the game is as it was.
+    pub fn deal(&mut self, deck: &[u8]) -> Result<&[f32]> {
+        self.deck.stack(deck)?;
+        Ok(self.begin())
     }
 
     fn begin(&mut self) -> &[f32] {
