@@ -138,8 +138,8 @@ impl Blocks {
         Self { rule, capacity, blocks: vec![] }
     }
 
-    /// Adds an observation; `variance` is the group's mean variance. Gives how much dearer the next merge would have been than
-    /// the one that was done: where that is within rounding, others may merge differently.
+    /// Adds an observation; `variance` is the group's mean variance. Gives by what share of its own cost the next merge would
+    /// have been dearer than the one that was done: where that is within rounding, others may merge differently.
     pub fn push(&mut self, values: &[f64], variance: f64) -> f64 {
         let mut margin = f64::INFINITY;
         self.blocks.push((values.to_vec(), 1.0));
@@ -148,7 +148,7 @@ impl Blocks {
                 (0..self.blocks.len() - 1).map(|pair| (pair, self.cost(pair, variance))).collect();
             costs.sort_by(|(_, a), (_, b)| a.total_cmp(b));
             let Some((pair, least)) = costs.first().copied() else { return margin };
-            margin = costs.get(1).map_or(margin, |(_, next)| margin.min(next - least));
+            margin = costs.get(1).map_or(margin, |(_, next)| margin.min((next - least) / next));
             let (sum, length) = self.blocks.remove(pair + 1);
             self.blocks[pair].0.iter_mut().zip(&sum).for_each(|(left, right)| *left += right);
             self.blocks[pair].1 += length;

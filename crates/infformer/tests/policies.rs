@@ -124,8 +124,8 @@ proptest! {
             }
             agent.see(i as u64, &values);
             let margin = blocks.push(&values.map(f64::from), (variance[0] + variance[1]) / 2.0);
-            // Costs are below 1, in f32.
-            prop_assume!(margin > f64::from(f32::EPSILON));
+            // A cost in f32 is a difference of numbers up to ten times as large, each with some roundings.
+            prop_assume!(margin > 1e2 * f64::from(f32::EPSILON));
         }
         let mut age = 0.0;
         let all: Vec<_> = blocks.blocks().collect();
