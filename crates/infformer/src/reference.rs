@@ -138,31 +138,39 @@ impl Blocks {
         Self { rule, capacity, blocks: vec![] }
     }
 
-    /// Adds an observation; `variance` is the group's mean variance. Gives by what share of its own cost the next merge would
-    /// have been dearer than the one that was done: where that is within rounding, others may merge differently.
-    pub fn push(&mut self, values: &[f64], variance: f64) -> f64 {
-        let mut margin = f64::INFINITY;
+    /// What an observation may make of the blocks; `variance` is the group's mean variance. Usually that is one thing. But
+    /// merges can cost the same (equal losses below the tolerance, at ages in the same ratio), and then rounding decides:
+    /// given are all merges that are dearer than the cheapest by at most `slack` times the numbers that a cost is made of.
+    pub fn push(mut self, values: &[f64], variance: f64, slack: f64) -> Vec<Self> {
         self.blocks.push((values.to_vec(), 1.0));
-        while self.blocks.len() > self.capacity {
-            let mut costs: Vec<(usize, f64)> =
-                (0..self.blocks.len() - 1).map(|pair| (pair, self.cost(pair, variance))).collect();
-            costs.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-            let Some((pair, least)) = costs.first().copied() else { return margin };
-            margin = costs.get(1).map_or(margin, |(_, next)| margin.min((next - least) / next));
-            let (sum, length) = self.blocks.remove(pair + 1);
-            self.blocks[pair].0.iter_mut().zip(&sum).for_each(|(left, right)| *left += right);
-            self.blocks[pair].1 += length;
+        if self.blocks.len() <= self.capacity {
+            return vec![self];
         }
-        margin
+        let costs: Vec<_> = (0..self.blocks.len() - 1).map(|pair| self.cost(pair, variance)).collect();
+        let dearest = costs.iter().map(|(cost, size)| cost + slack * size).fold(f64::INFINITY, f64::min);
+        let possible = costs.iter().enumerate().filter(|(_, (cost, size))| cost - slack * size <= dearest);
+        possible.map(|(pair, _)| self.merged(pair)).collect()
     }
 
-    fn cost(&self, pair: usize, variance: f64) -> f64 {
+    fn merged(&self, pair: usize) -> Self {
+        let mut blocks = self.blocks.clone();
+        let (sum, length) = blocks.remove(pair + 1);
+        blocks[pair].0.iter_mut().zip(&sum).for_each(|(left, right)| *left += right);
+        blocks[pair].1 += length;
+        Self { blocks, ..self.clone() }
+    }
+
+    /// What it costs to merge a pair, and the size of the numbers whose sums and differences that is.
+    fn cost(&self, pair: usize, variance: f64) -> (f64, f64) {
         let ((left, l1), (right, l2)) = (&self.blocks[pair], &self.blocks[pair + 1]);
-        let squared: f64 = left.iter().zip(right).map(|(a, b)| (a / l1 - b / l2).powi(2)).sum();
+        let means = left.iter().zip(right).map(|(a, b)| (a / l1, b / l2));
+        let weight = l1 * l2 / (l1 + l2) / left.len() as f64;
+        let loss = weight * means.clone().map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let size = weight * means.map(|(a, b)| (a.abs() + b.abs()).powi(2)).sum::<f64>();
         let younger: f64 = self.blocks[pair + 2..].iter().map(|(_, length)| length).sum();
-        let loss = l1 * l2 / (l1 + l2) * squared / left.len() as f64;
-        let middle = younger + 0.5 * (l1 + l2);
-        ((loss - self.rule.tolerance).max(0.0) + self.rule.mix * variance * (l1 + l2)) / (middle + self.rule.resolution)
+        let near = younger + 0.5 * (l1 + l2) + self.rule.resolution;
+        let mix = self.rule.mix * variance * (l1 + l2);
+        (((loss - self.rule.tolerance).max(0.0) + mix) / near, (size + self.rule.tolerance + mix) / near)
     }
 
     /// The blocks, oldest first: mean and length.
