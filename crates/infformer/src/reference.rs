@@ -138,10 +138,16 @@ impl Blocks {
         Self { rule, capacity, blocks: vec![] }
     }
 
-    /// What an observation may make of the blocks; `variance` is the group's mean variance. Usually that is one thing. But
-    /// merges can cost the same (equal losses below the tolerance, at ages in the same ratio), and then rounding decides:
-    /// given are all merges that are dearer than the cheapest by at most `slack` times the numbers that a cost is made of.
-    pub fn push(mut self, values: &[f64], variance: f64, slack: f64) -> Vec<Self> {
+    /// Adds an observation; `variance` is the group's mean variance. Of merges that cost the same the oldest is done.
+    pub fn push(&mut self, values: &[f64], variance: f64) {
+        *self = self.clone().after(values, variance, 0.0).swap_remove(0);
+    }
+
+    /// What an observation may make of the blocks where arithmetic is not exact. Usually that is one thing. But merges can
+    /// cost the same (equal losses below the tolerance, at ages in the same ratio), and then rounding decides: given are,
+    /// the oldest first, all merges that are dearer than the cheapest by at most `slack` times the numbers that a cost is
+    /// made of.
+    pub fn after(mut self, values: &[f64], variance: f64, slack: f64) -> Vec<Self> {
         self.blocks.push((values.to_vec(), 1.0));
         if self.blocks.len() <= self.capacity {
             return vec![self];

@@ -126,7 +126,7 @@ proptest! {
             let found = agent.engine.coefficients(agent.id()).unwrap();
             // A mean has one rounding a merge, at most one merge an observation; so have the numbers of a cost.
             let slack = 300.0 * f64::from(f32::EPSILON);
-            let possible = blocks.push(&values.map(f64::from), (variance[0] + variance[1]) / 2.0, slack);
+            let possible = blocks.after(&values.map(f64::from), (variance[0] + variance[1]) / 2.0, slack);
             let choices = possible.len();
             let done = possible.into_iter().find(|blocks| {
                 // A row ends with the interval.
