@@ -25,7 +25,7 @@
 //!
 //! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
 //! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `knots` and `moves`, and
-//! `reading` (long-term memory), `state`.
+//! `reading` (long-term memory), `recurrence` (a sum beside them), `state`.
 
 pub mod config;
 pub mod parameters;
@@ -46,6 +46,7 @@ mod writing;
 mod reading;
 mod rows;
 mod stretches;
+mod recurrence;
 mod layer;
 pub mod state;
 
@@ -59,6 +60,7 @@ pub use linear::Linear;
 pub use memory::LayerMemory;
 pub use normalisation::LayerNorm;
 pub use parameters::Parameters;
+pub use recurrence::LinearRecurrence;
 pub use schedule::{Clock, Reset};
 
 pub use state::{LayerState, ModelState};

@@ -45,10 +45,10 @@ fn every_weight_of_every_policy_and_density() {
     let x = observations(2, 22, 7);
     for (name, policy) in policies() {
         for density in densities() {
-            let mut config = config(policy.clone(), density, InputMask::Convolution);
+            let mut config = ModelConfig { recurrence: 3, ..config(policy.clone(), density, InputMask::Convolution) };
             // Where attention was is a constant to the gradient but not to a difference: with one layer, these weights
             // do not move it.
-            let still = ["value", "output", "feed_forward", "norm", "heads"];
+            let still = ["value", "output", "feed_forward", "norm", "heads", "recurrence"];
             let sticky = name == "sticky";
             if sticky {
                 config.layers = 1;

@@ -38,8 +38,9 @@ fn every_config() -> Vec<(String, ModelConfig)> {
     let mut all = vec![];
     for (name, policy) in policies() {
         for density in densities() {
-            for mask in [InputMask::Everything, InputMask::Convolution] {
-                all.push((format!("{name}, {density:?}, {mask:?}"), config(policy.clone(), density, mask)));
+            for (mask, recurrence) in [(InputMask::Everything, 0), (InputMask::Convolution, 3)] {
+                let config = ModelConfig { recurrence, ..config(policy.clone(), density, mask) };
+                all.push((format!("{name}, {density:?}, {mask:?}"), config));
             }
         }
     }

@@ -97,6 +97,7 @@ impl Slow<'_> {
     fn layer(&self, name: &str, stream: &[Vector]) -> Vec<Vector> {
         let config = self.0.config();
         let seen: Vec<Vector> = stream.iter().map(|x| self.norm(&format!("{name}.attention_norm"), x)).collect();
+        let remembered = self.sums(&format!("{name}.recurrence"), &seen);
         let step = |tick: usize| {
             // The oldest L leave once S + L ticks are there.
             let chunks = (tick + 1).saturating_sub(config.short_term) / config.chunk;
@@ -104,7 +105,7 @@ impl Slow<'_> {
             let past = &seen[..chunks * config.chunk];
             let near = self.attend(&format!("{name}.short_term"), &seen[tick], window);
             let far = self.recall(&format!("{name}.long_term"), &seen[tick], past);
-            let x = add(&add(&stream[tick], &near), &far);
+            let x = add(&add(&add(&stream[tick], &near), &far), &remembered[tick]);
             let hidden = self.norm(&format!("{name}.feed_forward_norm"), &x);
             let hidden = self.affine(&format!("{name}.feed_forward.up"), &hidden);
             let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -113,6 +114,29 @@ impl Slow<'_> {
             add(&x, &self.affine(&format!("{name}.feed_forward.down"), &hidden))
         };
         (0..stream.len()).map(step).collect()
+    }
+
+    /// What the linear recurrence makes of every tick.
+    fn sums(&self, name: &str, seen: &[Vector]) -> Vec<Vector> {
+        let units = self.0.config().recurrence;
+        if units == 0 {
+            return vec![vec![0.0; self.0.config().width]; seen.len()];
+        }
+        let (decay, phase) = (self.weight(&format!("{name}.decay")), self.weight(&format!("{name}.phase")));
+        let mut state = vec![0.0; 2 * units];
+        let step = |x: &Vector| {
+            let input = self.matrix(&format!("{name}.input"), x);
+            for unit in 0..units {
+                let length = (-decay[unit].exp()).exp();
+                let (turn, lift) = (length * phase[unit].cos(), length * phase[unit].sin());
+                let scale = (1.0 - length * length).sqrt();
+                let (real, imaginary) = (state[unit], state[units + unit]);
+                state[unit] = turn * real - lift * imaginary + scale * input[unit];
+                state[units + unit] = turn * imaginary + lift * real + scale * input[units + unit];
+            }
+            self.affine(&format!("{name}.output"), &state)
+        };
+        seen.iter().map(step).collect()
     }
 
     fn attend(&self, name: &str, now: &[f64], window: &[Vector]) -> Vector {
@@ -265,7 +289,7 @@ fn the_fast_model_is_the_slow_one() {
     let cosine = Forgetting::PowerLaw { resolution: 8.0, horizon: 500.0, basis: BasisKind::Cosine };
     let paper = Forgetting::Geometric { tau: 0.75, basis: rbf, projection: Projection::default() };
     let signal = LongTermForgetting::Signal;
-    let everything = [Normalisation::Parts, Normalisation::Everything];
+    let variants = [(Normalisation::Parts, 0), (Normalisation::Everything, 3), (Normalisation::Parts, 3)];
     let policies = [
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Gibbs),
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Softmax),
@@ -274,10 +298,10 @@ fn the_fast_model_is_the_slow_one() {
         (signal(cosine), affine),
         (signal(paper), affine),
     ];
-    for ((policy, density), normalisation) in policies.iter().zip(everything.iter().cycle()) {
+    for ((policy, density), (normalisation, recurrence)) in policies.iter().zip(variants.iter().cycle()) {
         let name = format!("{policy:?}");
         let config = config(policy.clone(), *density, InputMask::Convolution);
-        let config = ModelConfig { normalisation: *normalisation, ..config };
+        let config = ModelConfig { normalisation: *normalisation, recurrence: *recurrence, ..config };
         let model = config.init_seeded(5, DType::F64, &Device::Cpu).unwrap();
         // Weights that start at 0 or 1 would hide a mistake.
         for (name, var) in model.parameters() {

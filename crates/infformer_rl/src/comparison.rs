@@ -28,6 +28,8 @@ pub struct Cell {
     pub parameters: usize,
     /// Steps of all environments together.
     pub steps: u64,
+    /// Weight of the entropy.
+    pub entropy: f64,
     /// Seconds of training.
     pub seconds: f64,
     /// The best mean return of an update's episodes: the published measure (MMER).
@@ -66,31 +68,36 @@ const CLOCK: usize = 256;
 const EPISODES: usize = 128;
 
 /// The run of one cell.
-pub fn cell_run(environment: &EnvironmentConfig, memory: MemoryName, seed: u64, steps: u64) -> Result<TrainingConfig> {
+pub fn cell_run(
+    environment: &EnvironmentConfig,
+    memory: MemoryName,
+    seed: u64,
+    steps: u64,
+    ppo: PpoConfig,
+) -> Result<TrainingConfig> {
     let made = environment.make();
     let spaces = Spaces::with_clock(made.observations(), made.actions(), Some(CLOCK));
     let policy = PolicyConfig::named(memory, &spaces)?;
-    Ok(TrainingConfig::new(&environment.name(), policy, PpoConfig::default(), steps, seed))
+    Ok(TrainingConfig::new(&environment.name(), policy, ppo, steps, seed))
 }
 
 /// Trains and evaluates one cell in its own folder, or goes on where it was stopped; `None` if `stop` ended it.
 pub fn cell(
     environment: &EnvironmentConfig,
     memory: MemoryName,
-    seed: u64,
-    steps: u64,
+    config: &TrainingConfig,
     output: &Path,
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Cell>> {
-    let config = cell_run(environment, memory, seed, steps)?;
+    let (seed, entropy) = (config.seed, config.ppo.entropy);
     let folder = output.join(format!("{}-{}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
-    if let Some(done) = read(&file)?.filter(|cell| cell.steps >= steps) {
+    if let Some(done) = read(&file)?.filter(|cell| cell.steps >= config.steps && cell.entropy == entropy) {
         return Ok(Some(done));
     }
     let make = || environment.make();
-    let trained = train(&config, &make, &folder, device, stop)?;
+    let trained = train(config, &make, &folder, device, stop)?;
     if !trained.progress.finished {
         return Ok(None);
     }
@@ -100,11 +107,12 @@ pub fn cell(
         return Ok(None);
     }
     let cell = Cell {
-        environment: config.environment,
+        environment: config.environment.clone(),
         memory,
         seed,
         parameters: trained.policy.parameter_count(),
         steps: trained.progress.steps,
+        entropy,
         seconds: trained.progress.seconds,
         best: trained.progress.best.unwrap_or(f64::NAN),
         evaluation: found.mean(),

@@ -4,11 +4,10 @@ pub mod nothing;
 pub mod frame_stack;
 pub mod gru;
 pub mod lstm;
-pub mod linear_recurrence;
+mod linear_recurrence;
 
 pub use frame_stack::FrameStack;
 pub use gru::{Gru, GruMemory};
-pub use linear_recurrence::LinearRecurrence;
 pub use lstm::Lstm;
 pub use nothing::Nothing;
 
@@ -19,7 +18,7 @@ use infformer::MemoryConfig as WithoutTraining;
 use infformer::basis::BasisKind;
 use infformer::density::Measure;
 use infformer::forgetting::{AdaptiveRule, Forgetting, Projection};
-use infformer::model::{LongTermConfig, LongTermForgetting, ReadingDensity};
+use infformer::model::{LinearRecurrence, LongTermConfig, LongTermForgetting, ReadingDensity};
 use serde::{Deserialize, Serialize};
 
 /// What a policy remembers with.
@@ -38,6 +37,9 @@ pub enum MemoryConfig {
         chunk: usize,
         /// The memory beyond the window, if any.
         long_term: Option<LongTermConfig>,
+        /// Complex units of a linear recurrence beside the attention; 0: none.
+        #[serde(default)]
+        recurrence: usize,
     },
     /// None: what is seen now.
     Nothing,
@@ -67,13 +69,15 @@ pub enum MemoryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryName {
-    /// Ours with `Adaptive` forgetting: blocks that merge where least is lost.
+    /// Ours: `infformer-adaptive`, and beside its attention a linear recurrence.
+    Infformer,
+    /// `Adaptive` forgetting, blocks that merge where least is lost, and attention alone.
     InfformerAdaptive,
-    /// Ours with `PowerLaw` forgetting: detail falls like 1/age.
+    /// The same with `PowerLaw` forgetting: detail falls like 1/age.
     InfformerPowerLaw,
-    /// Ours with `Uniform` forgetting, read with every tick counting the same.
+    /// The same with `Uniform` forgetting, read with every tick counting the same.
     InfformerUniform,
-    /// Ours as published: geometric forgetting on Gaussian functions, one Gaussian density a query.
+    /// As published: geometric forgetting on Gaussian functions, one Gaussian density a query.
     InfformerPaper,
     /// The same transformer with a window of as many bytes.
     Window,
@@ -94,11 +98,14 @@ const SHORT_TERM: usize = 32;
 const CHUNK: usize = 16;
 /// N
 const CAPACITY: usize = 64;
+/// Complex units of a recurrence beside attention.
+const RECURRENCE: usize = 128;
 
 impl MemoryName {
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            MemoryName::Infformer => "infformer",
             MemoryName::InfformerAdaptive => "infformer-adaptive",
             MemoryName::InfformerPowerLaw => "infformer-power-law",
             MemoryName::InfformerUniform => "infformer-uniform",
@@ -114,23 +121,27 @@ impl MemoryName {
 
     /// The memory, a recurrent one with `hidden` units.
     pub fn config(self, hidden: usize) -> MemoryConfig {
-        let ours = |long_term: LongTermConfig| MemoryConfig::Transformer {
+        let with_recurrence = |long_term: LongTermConfig, recurrence: usize| MemoryConfig::Transformer {
             layers: 1,
             attention_heads: 4,
             short_term: SHORT_TERM,
             chunk: CHUNK,
             long_term: Some(LongTermConfig { capacity: CAPACITY, ..long_term }),
+            recurrence,
         };
+        let ours = |long_term| with_recurrence(long_term, 0);
         let signal = |forgetting| LongTermConfig {
             forgetting: LongTermForgetting::Signal(forgetting),
             ..LongTermConfig::default()
         };
+        // However long ago something was, it is found as well.
+        let adaptive = LongTermConfig {
+            density: ReadingDensity::Softmax,
+            ..signal(Forgetting::Adaptive(AdaptiveRule::ageless()))
+        };
         match self {
-            // However long ago something was, it is found as well.
-            MemoryName::InfformerAdaptive => ours(LongTermConfig {
-                density: ReadingDensity::Softmax,
-                ..signal(Forgetting::Adaptive(AdaptiveRule::ageless()))
-            }),
+            MemoryName::Infformer => with_recurrence(adaptive, RECURRENCE),
+            MemoryName::InfformerAdaptive => ours(adaptive),
             MemoryName::InfformerPowerLaw => ours(signal(WithoutTraining::trajectory(vec![]).forgetting)),
             MemoryName::InfformerUniform => {
                 ours(LongTermConfig { measure: Measure::Lifetime, ..signal(Forgetting::Uniform) })
@@ -147,6 +158,7 @@ impl MemoryName {
                 short_term: SHORT_TERM + CAPACITY.div_ceil(3),
                 chunk: CHUNK,
                 long_term: None,
+                recurrence: 0,
             },
             MemoryName::Gru => MemoryConfig::Gru { hidden },
             MemoryName::Lstm => MemoryConfig::Lstm { hidden },

@@ -192,13 +192,13 @@ pub struct Said {
 }
 
 impl PolicyConfig {
-    /// The memory `name` at the size of the comparisons: d = 64, and as many parameters as `infformer-adaptive` to a
-    /// tenth. What has no hidden units to be counted out has a larger feed-forward part.
+    /// The memory `name` at the size of the comparisons: d = 64, and as many parameters as `infformer` to a tenth. What has no
+    /// hidden units to be counted out has a larger feed-forward part.
     pub fn named(name: MemoryName, spaces: &Spaces) -> Result<Self> {
         const WIDTH: usize = 64;
         const FEED_FORWARD: usize = 128;
         let config = |memory, feed_forward| Self { width: WIDTH, feed_forward, memory, clock: spaces.clock };
-        let ours = config(MemoryName::InfformerAdaptive.config(0), FEED_FORWARD);
+        let ours = config(MemoryName::Infformer.config(0), FEED_FORWARD);
         let parameters = |config: &Self| Ok::<_, Error>(config.init(spaces, 0, &Device::Cpu)?.parameter_count());
         let most = parameters(&ours)?;
         let largest = |make: &dyn Fn(usize) -> Self| {
@@ -216,10 +216,8 @@ impl PolicyConfig {
             MemoryName::Gru | MemoryName::Lstm | MemoryName::LinearRecurrence => {
                 largest(&|hidden| config(name.config(hidden), FEED_FORWARD))
             }
-            MemoryName::Window | MemoryName::FrameStack | MemoryName::None => {
-                largest(&|feed_forward| config(name.config(0), feed_forward))
-            }
-            _ => Ok(config(name.config(0), FEED_FORWARD)),
+            MemoryName::Infformer => Ok(ours),
+            _ => largest(&|feed_forward| config(name.config(0), feed_forward)),
         }
     }
 
@@ -250,7 +248,8 @@ impl PolicyConfig {
 
     /// The model, where the memory is one of `infformer`'s.
     pub fn model_config(&self, spaces: &Spaces) -> Option<ModelConfig> {
-        let MemoryConfig::Transformer { layers, attention_heads, short_term, chunk, long_term } = self.memory.clone()
+        let MemoryConfig::Transformer { layers, attention_heads, short_term, chunk, long_term, recurrence } =
+            self.memory.clone()
         else {
             return None;
         };
@@ -266,6 +265,7 @@ impl PolicyConfig {
             chunk,
             long_term,
             normalisation,
+            recurrence,
             ..base
         })
     }

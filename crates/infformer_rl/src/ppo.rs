@@ -116,6 +116,8 @@ impl PpoConfig {
         let (before, values) = (rows(&rollout.log_probabilities)?, rows(&rollout.values)?);
         let advantages = rows(&rollout.advantages)?;
         let returns = (&advantages + &values)?;
+        // Over all members: those of one part alone would be scaled by chance.
+        let advantages = normalised(&advantages)?;
         let mut order: Vec<usize> = (0..members).collect();
         let (mut told, mut steps) = (Update::default(), 0.0);
         for _ in 0..self.epochs {
@@ -131,7 +133,7 @@ impl PpoConfig {
                 let resets: Vec<Reset> = rollout.resets.iter().filter_map(place).collect();
                 let (said, _) = policy.forward(&of(&x)?, &resets, &rollout.start.select(part)?)?;
                 let (now, entropy) = log_probability(policy.spaces().actions, &said.action, &of(&actions)?)?;
-                let advantages = normalised(&of(&advantages)?)?;
+                let advantages = of(&advantages)?;
                 let moved = (now - of(&before)?)?;
                 let ratio = moved.exp()?;
                 let within = ratio.clamp(1.0 - self.clip, 1.0 + self.clip)?;

@@ -179,7 +179,7 @@ fn compared_memories_have_as_many_parameters() {
         let count = |name| {
             PolicyConfig::named(name, &spaces).unwrap().init(&spaces, 0, &Device::Cpu).unwrap().parameter_count()
         };
-        let ours = count(MemoryName::InfformerAdaptive) as f64;
+        let ours = count(MemoryName::Infformer) as f64;
         for name in MemoryName::value_variants() {
             let ratio = count(*name) as f64 / ours;
             assert!((0.9..=1.1).contains(&ratio), "{environment} {name:?}: {ratio}");

@@ -39,6 +39,15 @@ pub struct ModelConfig {
     /// What is normalised. `Parts`.
     #[serde(default, skip_serializing_if = "Normalisation::is_default")]
     pub normalisation: Normalisation,
+    /// Complex units of a linear recurrence beside each layer's attention, for what is to be counted; see
+    /// [`LinearRecurrence`](super::LinearRecurrence). 0: there is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub recurrence: usize,
+}
+
+/// What is not written down, as with [`Normalisation`].
+fn is_none(units: &usize) -> bool {
+    *units == 0
 }
 
 /// Which vectors of a model pass a layer normalisation.
@@ -287,6 +296,7 @@ impl ModelConfig {
             chunk: default_chunk(),
             long_term: default_long_term(),
             normalisation: Normalisation::default(),
+            recurrence: 0,
         }
     }
 
@@ -379,6 +389,7 @@ impl ModelConfig {
         let (heads, divides) = (self.attention_heads, "a divisor of `width`");
         check("attention_heads", heads, heads > 0 && self.width.is_multiple_of(heads.max(1)), divides)?;
         let short_term = self.short_term;
+        check("recurrence", self.recurrence, self.recurrence <= 8_192, "0 to 8192")?;
         check("short_term", short_term, (self.chunk..=65_536).contains(&short_term), "`chunk` to 65536")?;
         let Some(long_term) = &self.long_term else { return Ok(()) };
         match &long_term.forgetting {

@@ -1,5 +1,5 @@
 //! One layer: u = LN(x); x ← x + W_o·(attention over the short-term memory of u) + W_o′·(readout of the long-term
-//! memory of u); x ← x + FF(LN(x)).
+//! memory of u), and where there is a recurrence + Re(C h) of u; x ← x + FF(LN(x)).
 
 use super::config::{ModelConfig, Normalisation};
 use super::gelu::gelu;
@@ -8,6 +8,7 @@ use super::linear::Linear;
 use super::normalisation::LayerNorm;
 use super::product::{Rows, product, product_with_transposed};
 use super::reading::{Cells, Looked, Reader, Reading, add_to_histograms};
+use super::recurrence::LinearRecurrence;
 use super::rows::{from_starts, picked};
 use super::schedule::{Event, Schedule};
 use super::state::LayerState;
@@ -24,6 +25,7 @@ pub(crate) struct Layer {
     attention_norm: LayerNorm,
     short_term: ShortTermAttention,
     pub(crate) long_term: Option<LongTermAttention>,
+    recurrence: Option<LinearRecurrence>,
     readout_norms: Option<ReadoutNorms>,
     feed_forward_norm: LayerNorm,
     up: Linear,
@@ -89,6 +91,10 @@ impl Layer {
             attention_norm: norm("attention_norm")?,
             short_term: ShortTermAttention::new(width, config.attention_heads, reach, vb.pp("short_term"))?,
             long_term,
+            recurrence: match config.recurrence {
+                0 => None,
+                units => Some(LinearRecurrence::new(width, units, vb.pp("recurrence"))?),
+            },
             readout_norms: match config.normalisation {
                 Normalisation::Parts => None,
                 Normalisation::Everything => Some(ReadoutNorms {
@@ -130,6 +136,12 @@ impl Layer {
             Some(long_term) if long_term.writer.follows_attention() => 0,
             _ => wanted,
         };
+        let mut remembered = None;
+        if let (Some(recurrence), Some(state)) = (&self.recurrence, &mut state.recurrence) {
+            let states = recurrence.states(&seen, &schedule.resets, state)?;
+            *state = states.narrow(1, ticks - 1, 1)?.contiguous()?;
+            remembered = Some(states);
+        }
         // What was read, row by row, and where the row of each wanted tick is \[batch, ticks wanted\]; at 0 is nothing.
         let mut readings = vec![];
         let mut places = vec![0; batch * (ticks - wanted)];
@@ -215,6 +227,9 @@ impl Layer {
         };
         if let Some(readout) = &readout {
             stream = (stream + readout)?;
+        }
+        if let (Some(recurrence), Some(states)) = (&self.recurrence, remembered) {
+            stream = (stream + recurrence.readout(&states.narrow(1, wanted, ticks - wanted)?)?)?;
         }
         let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&stream)?)?)?;
         let stream = (stream + self.down.forward(&hidden)?)?;

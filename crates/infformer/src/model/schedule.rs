@@ -52,6 +52,8 @@ pub(crate) struct Round {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Schedule {
     pub(crate) rounds: Vec<Round>,
+    /// Where members begin anew.
+    pub(crate) resets: Vec<Reset>,
     /// Ticks in the short-term memory, the tick itself included \[batch, T\].
     pub(crate) held: Vec<usize>,
 }
@@ -60,7 +62,7 @@ impl Schedule {
     /// What happens in a segment of `ticks` ticks; moves the clocks to its end.
     pub(crate) fn new(clocks: &mut [Clock], resets: &[Reset], ticks: usize, short_term: usize, chunk: usize) -> Self {
         let batch = clocks.len();
-        let mut schedule = Self { rounds: vec![], held: Vec::with_capacity(batch * ticks) };
+        let mut schedule = Self { resets: resets.to_vec(), held: Vec::with_capacity(batch * ticks), ..Self::default() };
         for (member, clock) in clocks.iter_mut().enumerate() {
             let mut round = 0;
             for tick in 0..ticks {

@@ -29,6 +29,8 @@ pub struct LayerState {
     pub(crate) values: Tensor,
     /// Bᵀ \[batch, d, N\]
     pub(crate) coefficients: Option<Tensor>,
+    /// h of the linear recurrence \[batch, 1, 2·units\].
+    pub(crate) recurrence: Option<Tensor>,
     /// What the host knows of each member's long-term memory.
     pub(crate) knots: Vec<Knots>,
     /// Writes since gradients were cut.
@@ -58,11 +60,16 @@ impl ModelState {
             Some(long_term) => Some(Tensor::zeros((batch, config.width, long_term.capacity), dtype, device)?),
             None => None,
         };
+        let recurrence = match config.recurrence {
+            0 => None,
+            units => Some(Tensor::zeros((batch, 1, 2 * units), dtype, device)?),
+        };
         let layer = LayerState {
             inputs: ring.clone(),
             keys: ring.clone(),
             values: ring,
             coefficients,
+            recurrence,
             knots: vec![Knots::default(); batch],
             writes: 0,
         };
@@ -137,6 +144,7 @@ impl ModelState {
                 keys: select(&layer.keys)?,
                 values: select(&layer.values)?,
                 coefficients: layer.coefficients.as_ref().map(select).transpose()?,
+                recurrence: layer.recurrence.as_ref().map(select).transpose()?,
                 knots: places.iter().map(|place| layer.knots[*place].clone()).collect(),
                 writes: layer.writes,
             })
@@ -204,7 +212,7 @@ impl ModelState {
     pub(crate) fn encode(&self, newest_tick: Option<u64>) -> Result<Vec<u8>> {
         let mut values: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
         for (number, layer) in self.layers.iter().enumerate() {
-            for (name, tensor) in NAMES.into_iter().zip(layer.tensors()) {
+            for (name, tensor) in layer.names().zip(layer.tensors()) {
                 let floats = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
                 let bytes = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
                 values.push((format!("layers.{number}.{name}"), tensor.dims().to_vec(), bytes));
@@ -261,7 +269,7 @@ impl ModelState {
         let mut state = like;
         state.clocks = header.clocks;
         for (number, (layer, knots)) in state.layers.iter_mut().zip(header.knots).enumerate() {
-            for (name, tensor) in NAMES.into_iter().zip(layer.tensors_mut()) {
+            for (name, tensor) in layer.names().zip(layer.tensors_mut()) {
                 let name = format!("layers.{number}.{name}");
                 let view = tensors.tensor(&name).map_err(|e| refuse(format!("{name}: {e}")))?;
                 let mut shape = tensor.dims().to_vec();
@@ -298,8 +306,6 @@ impl ModelState {
     }
 }
 
-const NAMES: [&str; 4] = ["inputs", "keys", "values", "coefficients"];
-
 impl LayerState {
     /// Bᵀ \[batch, d, N\] of the layer's long-term memory, if it has one.
     pub fn coefficients(&self) -> Option<&Tensor> {
@@ -326,13 +332,25 @@ impl LayerState {
         self.knots.get(member).map_or(&[], |knots| &knots.lengths)
     }
 
+    /// h of the layer's linear recurrence \[batch, 1, 2·units\], if it has one: real parts, then imaginary ones.
+    pub fn recurrence(&self) -> Option<&Tensor> {
+        self.recurrence.as_ref()
+    }
+
+    /// Of the tensors.
+    fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let coefficients = self.coefficients.as_ref().map(|_| "coefficients");
+        let recurrence = self.recurrence.as_ref().map(|_| "recurrence");
+        ["inputs", "keys", "values"].into_iter().chain(coefficients).chain(recurrence)
+    }
+
     fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        [&self.inputs, &self.keys, &self.values].into_iter().chain(&self.coefficients)
+        [&self.inputs, &self.keys, &self.values].into_iter().chain(&self.coefficients).chain(&self.recurrence)
     }
 
     fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
-        let Self { inputs, keys, values, coefficients, .. } = self;
-        [inputs, keys, values].into_iter().chain(coefficients).collect()
+        let Self { inputs, keys, values, coefficients, recurrence, .. } = self;
+        [inputs, keys, values].into_iter().chain(coefficients).chain(recurrence).collect()
     }
 }
 
@@ -347,8 +365,14 @@ mod tests {
     fn a_reset_heals() {
         let inputs = vec![Input::Token { name: "x".into(), vocabulary: 4 }];
         let heads = vec![Head { name: "y".into(), kind: HeadKind::Value }];
-        let config =
-            ModelConfig { width: 8, attention_heads: 2, short_term: 4, chunk: 4, ..ModelConfig::new(inputs, heads) };
+        let config = ModelConfig {
+            width: 8,
+            attention_heads: 2,
+            short_term: 4,
+            chunk: 4,
+            recurrence: 3,
+            ..ModelConfig::new(inputs, heads)
+        };
         let model = config.init(&Device::Cpu).unwrap();
         let x = Tensor::zeros((2, 30, 1), DType::F32, &Device::Cpu).unwrap();
         let go = |state: &ModelState| {

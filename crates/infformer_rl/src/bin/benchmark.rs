@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use infformer_rl::comparison;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
+use infformer_rl::ppo::PpoConfig;
 use infformer_rl::program::{self, DeviceChoice};
 use infformer_rl::sequences::benchmark::{self, Memory, Row, TIMES, WINDOW};
 use infformer_rl::sequences::learner::Learner;
@@ -68,6 +69,9 @@ enum Table {
         /// Steps of all environments together, a run.
         #[arg(long, default_value_t = 1_000_000)]
         steps: u64,
+        /// Weight of the policy's entropy.
+        #[arg(long, default_value_t = PpoConfig::default().entropy)]
+        entropy: f64,
     },
     /// First-token and key-value recall.
     Recall {
@@ -113,8 +117,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
-        Table::Agents { environments, memories, seeds, steps } => {
-            return agents(arguments, environments, memories, seeds, *steps);
+        Table::Agents { environments, memories, seeds, steps, entropy } => {
+            let ppo = PpoConfig { entropy: *entropy, ..PpoConfig::default() };
+            return agents(arguments, environments, memories, seeds, *steps, ppo);
         }
         Table::Recall { sequences, times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
@@ -184,6 +189,7 @@ fn agents(
     memories: &[MemoryName],
     seeds: &[u64],
     steps: u64,
+    ppo: PpoConfig,
 ) -> Result<()> {
     let environments = match environments.is_empty() {
         true => EnvironmentConfig::all().into_iter().filter(|config| config.random_return().is_some()).collect(),
@@ -197,7 +203,8 @@ fn agents(
         for memory in memories {
             for seed in seeds {
                 eprintln!("{} {} {seed}", environment.name(), memory.name());
-                match comparison::cell(environment, *memory, *seed, steps, &arguments.output, &device, &stop)? {
+                let config = comparison::cell_run(environment, *memory, *seed, steps, ppo)?;
+                match comparison::cell(environment, *memory, &config, &arguments.output, &device, &stop)? {
                     Some(cell) => cells.push(cell),
                     None => {
                         eprintln!("stopped; the same command goes on from there");

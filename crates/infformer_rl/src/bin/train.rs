@@ -19,7 +19,7 @@ struct Arguments {
     /// An environment's name, or a run as RON (a file that ends in .ron; the options below are then in it).
     run: String,
     /// What the policy remembers with.
-    #[arg(long, value_enum, default_value = "infformer-adaptive")]
+    #[arg(long, value_enum, default_value = "infformer")]
     memory: MemoryName,
     /// Show the policy a clock of the episode with this period in ticks, a power of two.
     #[arg(long)]
