@@ -47,12 +47,13 @@ mod reading;
 mod rows;
 mod stretches;
 mod recurrence;
+mod joint;
 mod layer;
 pub mod state;
 
 pub use config::{
     Head, HeadKind, Input, InputMask, LongTermConfig, LongTermForgetting, ModelConfig, Normalisation, ReadingDensity,
-    Regulariser,
+    Regulariser, Residual,
 };
 pub use encoder::Encoder;
 pub use gelu::gelu;
@@ -60,7 +61,7 @@ pub use linear::Linear;
 pub use memory::LayerMemory;
 pub use normalisation::LayerNorm;
 pub use parameters::Parameters;
-pub use recurrence::LinearRecurrence;
+pub use recurrence::{LinearRecurrence, leaky_sums};
 pub use schedule::{Clock, Reset};
 
 pub use state::{LayerState, ModelState};

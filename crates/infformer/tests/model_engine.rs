@@ -4,7 +4,7 @@
 mod models;
 
 use candle_core::{Device, Tensor};
-use infformer::model::{InputMask, ModelConfig, ReadingDensity, Wanted};
+use infformer::model::{InputMask, ModelConfig, ReadingDensity, Residual, Wanted};
 use infformer::{
     AgentStep, Error, LoadedClock, ModelEngine, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode,
 };
@@ -18,7 +18,8 @@ fn row(x: &Tensor, member: usize, tick: usize) -> Vec<f32> {
 #[test]
 fn what_was_trained_is_what_runs() {
     for (name, policy) in policies() {
-        let config = ModelConfig { recurrence: 3, ..config(policy, ReadingDensity::Gibbs, InputMask::Convolution) };
+        let config = config(policy, ReadingDensity::Gibbs, InputMask::Convolution);
+        let config = ModelConfig { recurrence: 3, residual: Residual::Gate, ..config };
         let model = Arc::new(config.init(&Device::Cpu).unwrap());
         let x = observations(3, 50, 1);
         let state = model.empty_state(3).unwrap();

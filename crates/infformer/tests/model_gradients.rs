@@ -10,7 +10,7 @@ use infformer::basis::BasisKind;
 use infformer::forgetting::{Padding, Placement, Projection, SampledFit};
 use infformer::model::{
     Input, InputMask, LongTermConfig, LongTermForgetting, Model, ModelConfig, ReadingDensity, Regulariser, Reset,
-    Wanted,
+    Residual, Wanted,
 };
 use infformer::{ChannelGroup, Forgetting, Scale, weights};
 use models::{config, densities, observations, policies};
@@ -45,10 +45,11 @@ fn every_weight_of_every_policy_and_density() {
     let x = observations(2, 22, 7);
     for (name, policy) in policies() {
         for density in densities() {
-            let mut config = ModelConfig { recurrence: 3, ..config(policy.clone(), density, InputMask::Convolution) };
+            let config = config(policy.clone(), density, InputMask::Convolution);
+            let mut config = ModelConfig { recurrence: 3, residual: Residual::Gate, ..config };
             // Where attention was is a constant to the gradient but not to a difference: with one layer, these weights
             // do not move it.
-            let still = ["value", "output", "feed_forward", "norm", "heads", "recurrence"];
+            let still = ["value", "output", "feed_forward", "norm", "heads", "recurrence", "gate"];
             let sticky = name == "sticky";
             if sticky {
                 config.layers = 1;

@@ -6,7 +6,7 @@ mod models;
 use candle_core::{DType, Device, IndexOp, Tensor};
 use infformer::Error;
 use infformer::model::{
-    HeadKind, InputMask, LongTermForgetting, ModelConfig, ModelState, ReadingDensity, Reset, Wanted,
+    HeadKind, InputMask, LongTermForgetting, ModelConfig, ModelState, ReadingDensity, Reset, Residual, Wanted,
 };
 use models::{config, densities, difference, observations, policies};
 
@@ -38,8 +38,10 @@ fn every_config() -> Vec<(String, ModelConfig)> {
     let mut all = vec![];
     for (name, policy) in policies() {
         for density in densities() {
-            for (mask, recurrence) in [(InputMask::Everything, 0), (InputMask::Convolution, 3)] {
-                let config = ModelConfig { recurrence, ..config(policy.clone(), density, mask) };
+            for (mask, recurrence, residual) in
+                [(InputMask::Everything, 0, Residual::Sum), (InputMask::Convolution, 3, Residual::Gate)]
+            {
+                let config = ModelConfig { recurrence, residual, ..config(policy.clone(), density, mask) };
                 all.push((format!("{name}, {density:?}, {mask:?}"), config));
             }
         }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use infformer::basis::{Basis, BasisKind};
 use infformer::forgetting::{AdaptiveRule, Projection};
 use infformer::model::{
-    HeadKind, InputMask, LongTermForgetting, Model, ModelConfig, Normalisation, ReadingDensity, Wanted,
+    HeadKind, InputMask, LongTermForgetting, Model, ModelConfig, Normalisation, ReadingDensity, Residual, Wanted,
 };
 use infformer::reference::{self, Blocks, LinearMemory};
 use infformer::{ChannelGroup, Forgetting, MemoryConfig, Scale};
@@ -105,15 +105,34 @@ impl Slow<'_> {
             let past = &seen[..chunks * config.chunk];
             let near = self.attend(&format!("{name}.short_term"), &seen[tick], window);
             let far = self.recall(&format!("{name}.long_term"), &seen[tick], past);
-            let x = add(&add(&add(&stream[tick], &near), &far), &remembered[tick]);
+            let made = add(&add(&near, &far), &remembered[tick]);
+            let x = self.join(&format!("{name}.gate"), &stream[tick], &made);
             let hidden = self.norm(&format!("{name}.feed_forward_norm"), &x);
             let hidden = self.affine(&format!("{name}.feed_forward.up"), &hidden);
             let root = (2.0 / std::f64::consts::PI).sqrt();
             let hidden: Vector =
                 hidden.iter().map(|x| 0.5 * x * (1.0 + (root * (x + 0.044715 * x.powi(3))).tanh())).collect();
-            add(&x, &self.affine(&format!("{name}.feed_forward.down"), &hidden))
+            let made = self.affine(&format!("{name}.feed_forward.down"), &hidden);
+            self.join(&format!("{name}.feed_forward.gate"), &x, &made)
         };
         (0..stream.len()).map(step).collect()
+    }
+
+    /// What a part of a layer made joins the stream.
+    fn join(&self, name: &str, stream: &[f64], made: &[f64]) -> Vector {
+        if self.0.config().residual == Residual::Sum {
+            return add(stream, made);
+        }
+        let made: Vector = made.iter().map(|y| y.max(0.0)).collect();
+        let width = stream.len();
+        let (w, u) = (self.matrix(&format!("{name}.made"), &made), self.matrix(&format!("{name}.stream"), stream));
+        let kept: Vector = (0..width).map(|i| sigmoid(w[i] + u[i]) * stream[i]).collect();
+        let new = self.matrix(&format!("{name}.kept"), &kept);
+        let value = |i: usize| {
+            let open = sigmoid(w[width + i] + u[width + i] - 2.0);
+            (1.0 - open) * stream[i] + open * (w[2 * width + i] + new[i]).tanh()
+        };
+        (0..width).map(value).collect()
     }
 
     /// What the linear recurrence makes of every tick.
@@ -289,7 +308,11 @@ fn the_fast_model_is_the_slow_one() {
     let cosine = Forgetting::PowerLaw { resolution: 8.0, horizon: 500.0, basis: BasisKind::Cosine };
     let paper = Forgetting::Geometric { tau: 0.75, basis: rbf, projection: Projection::default() };
     let signal = LongTermForgetting::Signal;
-    let variants = [(Normalisation::Parts, 0), (Normalisation::Everything, 3), (Normalisation::Parts, 3)];
+    let variants = [
+        (Normalisation::Parts, 0, Residual::Sum),
+        (Normalisation::Everything, 3, Residual::Sum),
+        (Normalisation::Parts, 3, Residual::Gate),
+    ];
     let policies = [
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Gibbs),
         (signal(Forgetting::Adaptive(rule)), ReadingDensity::Softmax),
@@ -298,10 +321,11 @@ fn the_fast_model_is_the_slow_one() {
         (signal(cosine), affine),
         (signal(paper), affine),
     ];
-    for ((policy, density), (normalisation, recurrence)) in policies.iter().zip(variants.iter().cycle()) {
+    for ((policy, density), (normalisation, recurrence, residual)) in policies.iter().zip(variants.into_iter().cycle())
+    {
         let name = format!("{policy:?}");
         let config = config(policy.clone(), *density, InputMask::Convolution);
-        let config = ModelConfig { normalisation: *normalisation, recurrence: *recurrence, ..config };
+        let config = ModelConfig { normalisation, recurrence, residual, ..config };
         let model = config.init_seeded(5, DType::F64, &Device::Cpu).unwrap();
         // Weights that start at 0 or 1 would hide a mistake.
         for (name, var) in model.parameters() {

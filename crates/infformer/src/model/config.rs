@@ -43,6 +43,28 @@ pub struct ModelConfig {
     /// [`LinearRecurrence`](super::LinearRecurrence). 0: there is none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub recurrence: usize,
+    /// How what attention and feed-forward part make joins the stream. `Sum`.
+    #[serde(default, skip_serializing_if = "Residual::is_default")]
+    pub residual: Residual,
+}
+
+/// How what a part of a layer makes joins the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Residual {
+    /// It is added.
+    #[default]
+    Sum,
+    /// It passes the gate of the GTrXL (Parisotto et al. 2020), made for reinforcement learning: at first the stream goes
+    /// through nearly as it is.
+    Gate,
+}
+
+impl Residual {
+    /// What is not written down, as with [`Normalisation`].
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is not written down, as with [`Normalisation`].
@@ -297,6 +319,7 @@ impl ModelConfig {
             long_term: default_long_term(),
             normalisation: Normalisation::default(),
             recurrence: 0,
+            residual: Residual::default(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! One layer: u = LN(x); x ← x + W_o·(attention over the short-term memory of u) + W_o′·(readout of the long-term
-//! memory of u), and where there is a recurrence + Re(C h) of u; x ← x + FF(LN(x)).
+//! memory of u), and where there is a recurrence + Re(C h) of u; x ← x + FF(LN(x)). Either sum may be a gate.
 
 use super::config::{ModelConfig, Normalisation};
 use super::gelu::gelu;
+use super::joint::Joint;
 use super::knots::Knots;
 use super::linear::Linear;
 use super::normalisation::LayerNorm;
@@ -30,6 +31,8 @@ pub(crate) struct Layer {
     feed_forward_norm: LayerNorm,
     up: Linear,
     down: Linear,
+    after_memory: Joint,
+    after_feed_forward: Joint,
     ring: usize,
     chunk: usize,
 }
@@ -66,6 +69,18 @@ pub(crate) struct LayerOutput {
     pub(crate) looked: Option<Tensor>,
     /// Divergences of the densities \[readings\], round by round.
     pub(crate) divergences: Vec<Tensor>,
+}
+
+/// What was read from the long-term memory.
+struct Far {
+    /// Row by row.
+    readings: Vec<Tensor>,
+    /// Where the row of each wanted tick is, counted from 1 \[batch, ticks wanted\]; at 0 is nothing.
+    places: Vec<usize>,
+    /// Where the rows of a single tick looked.
+    looked: Option<Tensor>,
+    /// Divergences of the densities \[readings\], round by round.
+    divergences: Vec<Tensor>,
 }
 
 /// What queries recall.
@@ -105,6 +120,8 @@ impl Layer {
             feed_forward_norm: norm("feed_forward_norm")?,
             up: Linear::with_bias(width, config.feed_forward, vb.pp("feed_forward.up"))?,
             down: Linear::with_bias(config.feed_forward, width, vb.pp("feed_forward.down"))?,
+            after_memory: Joint::new(config, vb.pp("gate"))?,
+            after_feed_forward: Joint::new(config, vb.pp("feed_forward.gate"))?,
             ring: config.ring(),
             chunk: config.chunk,
         })
@@ -119,7 +136,7 @@ impl Layer {
         wanted: usize,
         state: &mut LayerState,
     ) -> Result<LayerOutput> {
-        let (batch, ticks, width) = x.dims3()?;
+        let ticks = x.dim(1)?;
         let seen = self.attention_norm.forward(x)?;
         // What a window of the wanted ticks, or of those to come, can reach.
         let reached = wanted.saturating_sub(self.ring);
@@ -130,32 +147,83 @@ impl Layer {
         // Where tick t of `x` lies in keys and values: at t + ring − hidden.
         let hidden = if reached == 0 { 0 } else { self.ring + reached };
         let inputs = Tensor::cat(&[&state.inputs, &seen], 1)?;
-        let wanted_seen = seen.narrow(1, wanted, ticks - wanted)?;
-        let queries = self.short_term.query.forward(&wanted_seen)?;
-        let reads_from = match &self.long_term {
-            Some(long_term) if long_term.writer.follows_attention() => 0,
-            _ => wanted,
-        };
-        let mut remembered = None;
+        let mut sums = None;
         if let (Some(recurrence), Some(state)) = (&self.recurrence, &mut state.recurrence) {
             let states = recurrence.states(&seen, &schedule.resets, state)?;
             *state = states.narrow(1, ticks - 1, 1)?.contiguous()?;
-            remembered = Some(states);
+            sums = Some(states);
         }
-        // What was read, row by row, and where the row of each wanted tick is \[batch, ticks wanted\]; at 0 is nothing.
-        let mut readings = vec![];
-        let mut places = vec![0; batch * (ticks - wanted)];
-        let (mut stretches, mut looked, mut divergences, mut read) = (Stretches::default(), None, vec![], 1);
+        let Far { readings, places, looked, divergences } =
+            self.write_and_read(&seen, &inputs, schedule, wanted, state)?;
+        let last = |x: &Tensor| x.narrow(1, x.dim(1)? - self.ring, self.ring)?.contiguous();
+        (state.inputs, state.keys, state.values) = (last(&inputs)?, last(&keys)?, last(&values)?);
+        let x = x.narrow(1, wanted, ticks - wanted)?;
+        if wanted == ticks {
+            return Ok(LayerOutput { stream: x, readout: None, looked, divergences });
+        }
+        let held: Vec<usize> = schedule.held.chunks_exact(ticks).flat_map(|held| &held[wanted..]).copied().collect();
+        let of_window = |x: &Tensor| x.narrow(1, wanted - hidden, self.ring + ticks - wanted);
+        let queries = self.short_term.query.forward(&seen.narrow(1, wanted, ticks - wanted)?)?;
+        let mut attended = self.short_term.attend(&queries, &of_window(&keys)?, &of_window(&values)?, &held)?;
+        if let Some(norms) = &self.readout_norms {
+            attended = norms.short_term.forward(&attended)?;
+        }
+        let mut remembered = self.short_term.output.forward(&attended)?;
+        let readout = match &self.long_term {
+            Some(long_term) => {
+                let mut read = match readings.is_empty() {
+                    true => x.zeros_like()?,
+                    false => rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?.reshape(x.shape())?,
+                };
+                if let Some(norm) = self.readout_norms.as_ref().and_then(|norms| norms.long_term.as_ref()) {
+                    read = norm.forward(&read)?;
+                }
+                Some(long_term.output.forward(&read)?)
+            }
+            None => None,
+        };
+        if let Some(readout) = &readout {
+            remembered = (remembered + readout)?;
+        }
+        if let (Some(recurrence), Some(sums)) = (&self.recurrence, sums) {
+            remembered = (remembered + recurrence.readout(&sums.narrow(1, wanted, ticks - wanted)?)?)?;
+        }
+        let stream = self.after_memory.forward(&x, &remembered)?;
+        let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&stream)?)?)?;
+        let stream = self.after_feed_forward.forward(&stream, &self.down.forward(&hidden)?)?;
+        let looked = match looked {
+            Some(mass) => Some(rows_or_zeros(&mass, &places)?),
+            None => None,
+        };
+        Ok(LayerOutput { stream, readout, looked, divergences })
+    }
+
+    /// Writes what is due into the long-term memory, round by round, and reads it.
+    fn write_and_read(
+        &self,
+        seen: &Tensor,
+        inputs: &Tensor,
+        schedule: &Schedule,
+        wanted: usize,
+        state: &mut LayerState,
+    ) -> Result<Far> {
+        let (batch, ticks, _) = seen.dims3()?;
+        let places = vec![0; batch * (ticks - wanted)];
+        let mut far = Far { readings: vec![], places, looked: None, divergences: vec![] };
+        let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) else {
+            return Ok(far);
+        };
+        let follows = long_term.writer.follows_attention();
+        let reads_from = if follows { 0 } else { wanted };
+        let (mut stretches, mut read) = (Stretches::default(), 1);
         for (number, round) in schedule.rounds.iter().enumerate() {
-            let (Some(long_term), Some(coefficients)) = (&self.long_term, &mut state.coefficients) else { break };
-            let follows = long_term.writer.follows_attention();
             if round.events.iter().any(|event| *event != Event::Nothing) {
                 if state.writes.is_multiple_of(long_term.gradient_writes.saturating_add(1)) {
                     *coefficients = coefficients.detach();
                 }
                 state.writes += 1;
                 let starts: Vec<usize> = round.ticks.iter().map(|ticks| ticks.start).collect();
-                let chunk = from_starts(&inputs, &starts, self.chunk)?;
+                let chunk = from_starts(inputs, &starts, self.chunk)?;
                 *coefficients = long_term.writer.write(coefficients, &chunk, &round.events, &mut state.knots)?;
             }
             for (member, (ticks, clock)) in round.ticks.iter().zip(&round.clocks).enumerate() {
@@ -173,68 +241,28 @@ impl Layer {
             }
             let stretches = std::mem::take(&mut stretches);
             let rows = Rows::of(batch * (ticks - reads_from) * long_term.heads);
-            let queries = long_term.queries(&stretches.rows(&seen)?, rows)?;
+            let queries = long_term.queries(&stretches.rows(seen)?, rows)?;
             let recalled = long_term.read(&queries, &stretches.coefficients()?, &stretches.cells, rows)?;
             if follows {
                 long_term.count_attention(&recalled.looked, &stretches, &mut state.knots)?;
             }
             if let Some(divergence) = &recalled.divergence {
-                divergences.push(stretches.real(divergence)?);
+                far.divergences.push(stretches.real(divergence)?);
             }
             let longest = stretches.longest();
             for (member, own) in stretches.members.iter().zip(&stretches.ticks) {
                 for tick in own.clone().filter(|tick| *tick >= wanted) {
-                    places[member * (ticks - wanted) + tick - wanted] = read + tick - own.start;
+                    far.places[member * (ticks - wanted) + tick - wanted] = read + tick - own.start;
                 }
                 read += longest;
             }
-            readings.push(recalled.values.flatten(0, 1)?);
-            looked = match recalled.looked {
+            far.readings.push(recalled.values.flatten(0, 1)?);
+            far.looked = match recalled.looked {
                 Looked::Cells(mass) if ticks == 1 => Some(mass),
                 _ => None,
             };
         }
-
-        let last = |x: &Tensor| x.narrow(1, x.dim(1)? - self.ring, self.ring)?.contiguous();
-        (state.inputs, state.keys, state.values) = (last(&inputs)?, last(&keys)?, last(&values)?);
-        let x = x.narrow(1, wanted, ticks - wanted)?;
-        if wanted == ticks {
-            return Ok(LayerOutput { stream: x, readout: None, looked, divergences });
-        }
-        let held: Vec<usize> = schedule.held.chunks_exact(ticks).flat_map(|held| &held[wanted..]).copied().collect();
-        let seen = |x: &Tensor| x.narrow(1, wanted - hidden, self.ring + ticks - wanted);
-        let mut attended = self.short_term.attend(&queries, &seen(&keys)?, &seen(&values)?, &held)?;
-        if let Some(norms) = &self.readout_norms {
-            attended = norms.short_term.forward(&attended)?;
-        }
-        let mut stream = (x + self.short_term.output.forward(&attended)?)?;
-        let readout = match &self.long_term {
-            Some(long_term) => {
-                let mut read = match readings.is_empty() {
-                    true => stream.zeros_like()?,
-                    false => rows_or_zeros(&Tensor::cat(&readings, 0)?, &places)?.reshape(stream.shape())?,
-                };
-                if let Some(norm) = self.readout_norms.as_ref().and_then(|norms| norms.long_term.as_ref()) {
-                    read = norm.forward(&read)?;
-                }
-                Some(long_term.output.forward(&read)?)
-            }
-            None => None,
-        };
-        let looked = match looked {
-            Some(mass) => Some(rows_or_zeros(&mass, &places)?),
-            None => None,
-        };
-        if let Some(readout) = &readout {
-            stream = (stream + readout)?;
-        }
-        if let (Some(recurrence), Some(states)) = (&self.recurrence, remembered) {
-            stream = (stream + recurrence.readout(&states.narrow(1, wanted, ticks - wanted)?)?)?;
-        }
-        let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&stream)?)?)?;
-        let stream = (stream + self.down.forward(&hidden)?)?;
-        debug_assert_eq!(stream.dims(), &[batch, ticks - wanted, width]);
-        Ok(LayerOutput { stream, readout, looked, divergences })
+        Ok(far)
     }
 }
 

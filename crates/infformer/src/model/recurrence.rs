@@ -47,52 +47,54 @@ impl LinearRecurrence {
     /// x \[batch, T, d\] from h = `state` \[batch, 1, 2·units\] on → h after every tick \[batch, T, 2·units\]. A member that is
     /// reset begins again with h = 0. Gradients flow to the weights, to x and to `state`.
     pub fn states(&self, x: &Tensor, resets: &[Reset], state: &Tensor) -> Result<Tensor> {
-        let (added, turns) = self.prepare(x)?;
-        let cpu = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
-        if !cpu {
-            return self.states_by_operations(x, resets, state);
-        }
-        added.apply_op3(&turns, &state.contiguous()?, Recurrence { anew: anew(resets, x)? })
-    }
-
-    /// The same, every operation of every tick recorded by the tensor library: slow and obvious.
-    pub fn states_by_operations(&self, x: &Tensor, resets: &[Reset], state: &Tensor) -> Result<Tensor> {
-        let (added, turns) = self.prepare(x)?;
-        let (batch, ticks, twice) = added.dims3()?;
-        let units = twice / 2;
-        let kept: Vec<f32> = anew(resets, x)?.iter().map(|anew| f32::from(u8::from(!anew))).collect();
-        let kept = Tensor::from_vec(kept, (batch, ticks, 1), x.device())?.to_dtype(x.dtype())?;
-        let mut states = vec![];
-        let mut state = state.clone();
-        for tick in 0..ticks {
-            let before = state.broadcast_mul(&kept.narrow(1, tick, 1)?)?;
-            let (real, imaginary) = (before.narrow(2, 0, units)?, before.narrow(2, units, units)?);
-            let by = |number: &Tensor, part: usize| number.broadcast_mul(&turns.get(part)?);
-            let turned_real = (by(&real, 0)? - by(&imaginary, 1)?)?;
-            let turned_imaginary = (by(&imaginary, 0)? + by(&real, 1)?)?;
-            state = (Tensor::cat(&[turned_real, turned_imaginary], 2)? + added.narrow(1, tick, 1)?)?;
-            states.push(state.clone());
-        }
-        Tensor::cat(&states, 1)
+        let length = self.decay.exp()?.neg()?.exp()?;
+        let scale = (1.0 - length.sqr()?)?.sqrt()?;
+        let turns = Tensor::stack(&[(&length * self.phase.cos()?)?, (&length * self.phase.sin()?)?], 0)?;
+        let added = self.input.forward(x)?.broadcast_mul(&Tensor::cat(&[&scale, &scale], 0)?)?;
+        leaky_sums(&added, &turns, resets, state)
     }
 
     /// C on states \[batch, T, 2·units\] → \[batch, T, d\].
     pub fn readout(&self, states: &Tensor) -> Result<Tensor> {
         self.output.forward(states)
     }
+}
 
-    /// γ·(B x) \[batch, T, 2·units\], and the real and the imaginary parts of λ \[2, units\].
-    fn prepare(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let length = self.decay.exp()?.neg()?.exp()?;
-        let scale = (1.0 - length.sqr()?)?.sqrt()?;
-        let turns = Tensor::stack(&[(&length * self.phase.cos()?)?, (&length * self.phase.sin()?)?], 0)?;
-        Ok((self.input.forward(x)?.broadcast_mul(&Tensor::cat(&[&scale, &scale], 0)?)?, turns))
+/// h ← λ·h + what is `added` \[batch, T, 2·units\], from h = `state` \[batch, 1, 2·units\] on → h after every tick. Rows hold real
+/// parts, then imaginary ones; `turns` \[2, units\] the real parts of λ, then the imaginary ones. A member that is reset begins
+/// again with h = 0. Gradients flow to all three.
+pub fn leaky_sums(added: &Tensor, turns: &Tensor, resets: &[Reset], state: &Tensor) -> Result<Tensor> {
+    let ours = added.device().is_cpu() && matches!(added.dtype(), DType::F32 | DType::F64);
+    if !ours {
+        return leaky_sums_by_operations(added, turns, resets, state);
     }
+    let anew = anew(resets, added)?;
+    added.contiguous()?.apply_op3(&turns.contiguous()?, &state.contiguous()?, Recurrence { anew })
+}
+
+/// The same, every operation of every tick recorded by the tensor library: slow and obvious.
+fn leaky_sums_by_operations(added: &Tensor, turns: &Tensor, resets: &[Reset], state: &Tensor) -> Result<Tensor> {
+    let (batch, ticks, twice) = added.dims3()?;
+    let units = twice / 2;
+    let kept: Vec<f32> = anew(resets, added)?.iter().map(|anew| f32::from(u8::from(!anew))).collect();
+    let kept = Tensor::from_vec(kept, (batch, ticks, 1), added.device())?.to_dtype(added.dtype())?;
+    let mut states = vec![];
+    let mut state = state.clone();
+    for tick in 0..ticks {
+        let before = state.broadcast_mul(&kept.narrow(1, tick, 1)?)?;
+        let (real, imaginary) = (before.narrow(2, 0, units)?, before.narrow(2, units, units)?);
+        let by = |number: &Tensor, part: usize| number.broadcast_mul(&turns.get(part)?);
+        let turned_real = (by(&real, 0)? - by(&imaginary, 1)?)?;
+        let turned_imaginary = (by(&imaginary, 0)? + by(&real, 1)?)?;
+        state = (Tensor::cat(&[turned_real, turned_imaginary], 2)? + added.narrow(1, tick, 1)?)?;
+        states.push(state.clone());
+    }
+    Tensor::cat(&states, 1)
 }
 
 /// Who begins with h = 0 at which tick \[batch · T\].
-fn anew(resets: &[Reset], x: &Tensor) -> Result<Vec<bool>> {
-    let (batch, ticks, _) = x.dims3()?;
+fn anew(resets: &[Reset], added: &Tensor) -> Result<Vec<bool>> {
+    let (batch, ticks, _) = added.dims3()?;
     let mut anew = vec![false; batch * ticks];
     for reset in resets {
         anew[reset.member * ticks + reset.tick] = true;
@@ -217,29 +219,27 @@ impl CustomOp3 for Recurrence {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::parameters::seeded;
     use candle_core::{Device, Var};
 
-    /// Two members, 9 ticks, 5 units; values and the gradients of all weights, of x and of the state before.
+    /// Two members, 9 ticks, 5 units; values and all gradients.
     #[test]
     fn one_operation_and_many_agree() {
-        let made = seeded(7, DType::F64, &Device::Cpu, |vb| Ok(LinearRecurrence::new(3, 5, vb)?)).unwrap();
-        let (recurrence, parameters) = made;
-        let waves = |count: usize, step: f64| (0..count).map(|i| (i as f64 * step).sin()).collect::<Vec<f64>>();
-        let x = Var::from_vec(waves(2 * 9 * 3, 1.0), (2, 9, 3), &Device::Cpu).unwrap();
-        let state = Var::from_vec(waves(2 * 10, 1.9), (2, 1, 10), &Device::Cpu).unwrap();
-        let weights = Tensor::from_vec(waves(2 * 9 * 10, 1.3), (2, 9, 10), &Device::Cpu).unwrap();
+        let waves = |shape: (usize, usize, usize), step: f64| {
+            let values = (0..shape.0 * shape.1 * shape.2).map(|i| (i as f64 * step).sin()).collect();
+            Var::from_vec::<_, f64>(values, shape, &Device::Cpu).unwrap()
+        };
+        let (added, state, weights) = (waves((2, 9, 10), 1.0), waves((2, 1, 10), 1.9), waves((2, 9, 10), 1.3));
+        let turns = Var::from_tensor(&(waves((1, 2, 5), 0.7).squeeze(0).unwrap() * 0.7).unwrap()).unwrap();
         let host = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let reset = |member, tick| Reset { member, tick };
         for resets in [vec![], vec![reset(0, 0)], vec![reset(1, 4), reset(0, 8), reset(1, 5)]] {
-            let one = recurrence.states(&x, &resets, &state).unwrap();
-            let many = recurrence.states_by_operations(&x, &resets, &state).unwrap();
+            let one = leaky_sums(&added, &turns, &resets, &state).unwrap();
+            let many = leaky_sums_by_operations(&added, &turns, &resets, &state).unwrap();
             // Sums of at most nine numbers of order 1.
             assert!(host(&one).iter().zip(host(&many)).all(|(one, many)| (one - many).abs() < 1e-13));
-            let back = |states: &Tensor| (states * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let back = |states: &Tensor| (states * weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
             let (one, many) = (back(&one), back(&many));
-            let vars = parameters.iter().filter(|(name, _)| !name.starts_with("output"));
-            for var in vars.map(|(_, var)| var).chain([&x, &state]) {
+            for var in [&added, &turns, &state] {
                 for (one, many) in host(one.get(var).unwrap()).into_iter().zip(host(many.get(var).unwrap())) {
                     assert!((one - many).abs() < 1e-12, "{one} instead of {many}");
                 }
