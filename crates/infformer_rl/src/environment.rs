@@ -19,6 +19,12 @@ pub trait Environment: Send {
 
     /// Acts. After an ending, or before the first reset, nothing more happens: the step says `Terminated`.
     fn step(&mut self, action: Action) -> Step<'_>;
+
+    /// Whether a step is long enough to be worth another thread, as that of a whole game is. If it is, the members of a
+    /// batch are stepped side by side.
+    fn is_heavy(&self) -> bool {
+        false
+    }
 }
 
 /// What an action is.

@@ -4,6 +4,7 @@ use crate::environment::{Ending, Environment};
 use crate::policy::Spaces;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::iter::{ParallelBridge, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 /// Makes environments of one kind.
@@ -11,15 +12,20 @@ pub type Make<'a> = &'a dyn Fn() -> Box<dyn Environment>;
 
 /// A batch of environments, and what the policy sees of them.
 pub struct EnvironmentBatch {
-    environments: Vec<Box<dyn Environment>>,
+    members: Vec<Member>,
     spaces: Spaces,
     seed: u64,
     /// What the policy sees next \[members, channels\].
     x: Vec<f32>,
-    episodes: Vec<Episode>,
     /// What came of the last step, one a member.
     outcomes: Vec<Outcome>,
-    /// What a member whose episode was cut off saw last \[members, channels\].
+}
+
+struct Member {
+    number: usize,
+    environment: Box<dyn Environment>,
+    episode: Episode,
+    /// What was seen last when an episode was over \[channels\].
     last: Vec<f32>,
 }
 
@@ -50,18 +56,21 @@ pub struct Outcome {
 impl EnvironmentBatch {
     /// `members` environments of these `spaces`, all at the beginning of an episode that follows from `seed`, member and number.
     pub fn new(make: Make, spaces: Spaces, members: usize, seed: u64) -> Self {
-        let environments: Vec<_> = (0..members).map(|_| make()).collect();
         let nothing = Outcome { reward: 0.0, ending: Ending::Running, finished: None };
+        let member = |number| {
+            let last = vec![0.0; spaces.channels()];
+            Member { number, environment: make(), episode: Episode::default(), last }
+        };
         let mut batch = Self {
             x: vec![0.0; members * spaces.channels()],
-            last: vec![0.0; members * spaces.channels()],
-            episodes: vec![Episode::default(); members],
+            members: (0..members).map(member).collect(),
             outcomes: vec![nothing; members],
-            environments,
             spaces,
             seed,
         };
-        (0..members).for_each(|member| batch.begin(member));
+        for (member, x) in batch.members.iter_mut().zip(batch.x.chunks_exact_mut(batch.spaces.channels())) {
+            member.begin(&batch.spaces, batch.seed, x);
+        }
         batch
     }
 
@@ -72,7 +81,7 @@ impl EnvironmentBatch {
 
     /// Members.
     pub fn members(&self) -> usize {
-        self.environments.len()
+        self.members.len()
     }
 
     /// What the policy sees now \[members, channels\].
@@ -82,67 +91,75 @@ impl EnvironmentBatch {
 
     /// Whether a member's episode begins with what it sees now.
     pub fn begins(&self, member: usize) -> bool {
-        self.episodes[member].ticks == 0
+        self.members[member].episode.ticks == 0
     }
 
-    /// Acts in all environments, `actions` \[members, size\]: choices as whole numbers.
+    /// Acts in all environments, `actions` \[members, size\]: choices as whole numbers. Heavy environments are stepped on all
+    /// threads.
     pub fn step(&mut self, actions: &[f32]) -> &[Outcome] {
-        let (channels, size) = (self.spaces.channels(), self.spaces.action_size());
-        for (member, action) in actions.chunks_exact(size).enumerate() {
-            let row = member * channels..(member + 1) * channels;
-            let x = &mut self.x[row.clone()];
-            let step = self.environments[member].step(self.spaces.action(action));
-            let (reward, ending) = (step.reward, step.ending);
-            let episode = &mut self.episodes[member];
-            self.spaces.write(step.observation, episode.ticks + 1, Some(action), x);
-            episode.actions.extend_from_slice(action);
-            episode.ticks += 1;
-            episode.total += f64::from(reward);
-            let over = (ending != Ending::Running).then_some((episode.total, episode.ticks));
-            self.outcomes[member] = Outcome { reward, ending, finished: over };
-            if over.is_some() {
-                self.last[row.clone()].copy_from_slice(&self.x[row]);
-                let number = episode.number + 1;
-                // The actions' room is kept.
-                episode.actions.clear();
-                (episode.number, episode.ticks, episode.total) = (number, 0, 0.0);
-                self.begin(member);
-            }
+        let (spaces, seed) = (&self.spaces, self.seed);
+        let rows = self.x.chunks_exact_mut(spaces.channels());
+        let actions = actions.chunks_exact(spaces.action_size());
+        let heavy = self.members.first().is_some_and(|member| member.environment.is_heavy());
+        let all = self.members.iter_mut().zip(rows).zip(actions.zip(&mut self.outcomes));
+        if heavy {
+            all.par_bridge().for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
+        } else {
+            all.for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
         }
         &self.outcomes
     }
 
     /// What the policy would have seen of a member after its last step, had its episode gone on \[channels\].
     pub fn last_x(&self, member: usize) -> &[f32] {
-        let channels = self.spaces.channels();
-        &self.last[member * channels..(member + 1) * channels]
+        &self.members[member].last
     }
 
     /// The episodes under way: with the seed, all of the state.
-    pub fn episodes(&self) -> &[Episode] {
-        &self.episodes
+    pub fn episodes(&self) -> Vec<Episode> {
+        self.members.iter().map(|member| member.episode.clone()).collect()
     }
 
     /// Goes on where `episodes` are: every action is taken again.
     pub fn resume(&mut self, episodes: &[Episode]) {
-        for (member, saved) in episodes.iter().enumerate().take(self.members()) {
-            self.episodes[member] = Episode { number: saved.number, ..Episode::default() };
-            self.begin(member);
-            let channels = self.spaces.channels();
-            let x = &mut self.x[member * channels..(member + 1) * channels];
-            for (tick, action) in saved.actions.chunks_exact(self.spaces.action_size()).enumerate() {
-                let step = self.environments[member].step(self.spaces.action(action));
-                self.spaces.write(step.observation, tick + 1, Some(action), x);
+        let (spaces, seed) = (&self.spaces, self.seed);
+        let members = self.members.iter_mut().zip(self.x.chunks_exact_mut(spaces.channels()));
+        for ((member, x), saved) in members.zip(episodes) {
+            member.episode = Episode { number: saved.number, ..Episode::default() };
+            member.begin(spaces, seed, x);
+            for (tick, action) in saved.actions.chunks_exact(spaces.action_size()).enumerate() {
+                let step = member.environment.step(spaces.action(action));
+                spaces.write(step.observation, tick + 1, Some(action), x);
             }
-            self.episodes[member] = saved.clone();
+            member.episode = saved.clone();
         }
     }
+}
 
-    fn begin(&mut self, member: usize) {
-        let seed = episode_seed(self.seed, member, self.episodes[member].number);
-        let channels = self.spaces.channels();
-        let x = &mut self.x[member * channels..(member + 1) * channels];
-        self.spaces.write(self.environments[member].reset(seed), 0, None, x);
+impl Member {
+    /// Begins the episode of the present number; `x` is what the policy sees then.
+    fn begin(&mut self, spaces: &Spaces, seed: u64, x: &mut [f32]) {
+        let seed = episode_seed(seed, self.number, self.episode.number);
+        spaces.write(self.environment.reset(seed), 0, None, x);
+    }
+
+    fn act(&mut self, spaces: &Spaces, seed: u64, action: &[f32], x: &mut [f32]) -> Outcome {
+        let step = self.environment.step(spaces.action(action));
+        let (reward, ending) = (step.reward, step.ending);
+        let episode = &mut self.episode;
+        spaces.write(step.observation, episode.ticks + 1, Some(action), x);
+        episode.actions.extend_from_slice(action);
+        episode.ticks += 1;
+        episode.total += f64::from(reward);
+        let finished = (ending != Ending::Running).then_some((episode.total, episode.ticks));
+        if finished.is_some() {
+            self.last.copy_from_slice(x);
+            // The actions' room is kept.
+            episode.actions.clear();
+            (episode.number, episode.ticks, episode.total) = (episode.number + 1, 0, 0.0);
+            self.begin(spaces, seed, x);
+        }
+        Outcome { reward, ending, finished }
     }
 }
 

@@ -5,7 +5,9 @@ pub mod frame_stack;
 pub mod gru;
 pub mod lstm;
 mod linear_recurrence;
+pub mod fast_and_forgetful;
 
+pub use fast_and_forgetful::FastAndForgetful;
 pub use frame_stack::FrameStack;
 pub use gru::{Gru, GruMemory};
 pub use lstm::Lstm;
@@ -18,7 +20,7 @@ use infformer::MemoryConfig as WithoutTraining;
 use infformer::basis::BasisKind;
 use infformer::density::Measure;
 use infformer::forgetting::{AdaptiveRule, Forgetting, Projection};
-use infformer::model::{LinearRecurrence, LongTermConfig, LongTermForgetting, ReadingDensity};
+use infformer::model::{LinearRecurrence, LongTermConfig, LongTermForgetting, ReadingDensity, Residual};
 use serde::{Deserialize, Serialize};
 
 /// What a policy remembers with.
@@ -40,6 +42,9 @@ pub enum MemoryConfig {
         /// Complex units of a linear recurrence beside the attention; 0: none.
         #[serde(default)]
         recurrence: usize,
+        /// How what a layer's parts make joins the stream.
+        #[serde(default)]
+        residual: Residual,
     },
     /// None: what is seen now.
     Nothing,
@@ -63,6 +68,11 @@ pub enum MemoryConfig {
         /// Complex units.
         hidden: usize,
     },
+    /// Fast and forgetful memory (Morad et al. 2023).
+    FastAndForgetful {
+        /// Numbers that are added up, each with four frequencies.
+        hidden: usize,
+    },
 }
 
 /// The memories that a comparison has, in the order of its tables.
@@ -79,7 +89,7 @@ pub enum MemoryName {
     InfformerUniform,
     /// As published: geometric forgetting on Gaussian functions, one Gaussian density a query.
     InfformerPaper,
-    /// The same transformer with a window of as many bytes.
+    /// The same transformer with a window of as many bytes and the gates of the GTrXL.
     Window,
     /// A gated recurrent unit.
     Gru,
@@ -87,6 +97,8 @@ pub enum MemoryName {
     Lstm,
     /// A diagonal linear recurrence.
     LinearRecurrence,
+    /// Fast and forgetful memory.
+    FastAndForgetful,
     /// The last four ticks.
     FrameStack,
     /// No memory.
@@ -114,6 +126,7 @@ impl MemoryName {
             MemoryName::Gru => "gru",
             MemoryName::Lstm => "lstm",
             MemoryName::LinearRecurrence => "linear-recurrence",
+            MemoryName::FastAndForgetful => "fast-and-forgetful",
             MemoryName::FrameStack => "frame-stack",
             MemoryName::None => "none",
         }
@@ -128,6 +141,7 @@ impl MemoryName {
             chunk: CHUNK,
             long_term: Some(LongTermConfig { capacity: CAPACITY, ..long_term }),
             recurrence,
+            residual: Residual::Sum,
         };
         let ours = |long_term| with_recurrence(long_term, 0);
         let signal = |forgetting| LongTermConfig {
@@ -159,10 +173,12 @@ impl MemoryName {
                 chunk: CHUNK,
                 long_term: None,
                 recurrence: 0,
+                residual: Residual::Gate,
             },
             MemoryName::Gru => MemoryConfig::Gru { hidden },
             MemoryName::Lstm => MemoryConfig::Lstm { hidden },
             MemoryName::LinearRecurrence => MemoryConfig::LinearRecurrence { hidden },
+            MemoryName::FastAndForgetful => MemoryConfig::FastAndForgetful { hidden },
             MemoryName::FrameStack => MemoryConfig::FrameStack { frames: 4 },
             MemoryName::None => MemoryConfig::Nothing,
         }
@@ -178,6 +194,7 @@ impl MemoryConfig {
             MemoryConfig::FrameStack { frames } => Box::new(FrameStack::new(width, frames, vb)?),
             MemoryConfig::Gru { hidden } => Box::new(GruMemory::new(width, hidden, vb)?),
             MemoryConfig::Lstm { hidden } => Box::new(Lstm::new(width, hidden, vb)?),
+            MemoryConfig::FastAndForgetful { hidden } => Box::new(FastAndForgetful::new(width, hidden, vb)?),
             MemoryConfig::LinearRecurrence { hidden } => Box::new(LinearRecurrence::new(width, hidden, vb)?),
         }))
     }

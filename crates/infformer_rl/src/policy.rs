@@ -213,7 +213,7 @@ impl PolicyConfig {
             Ok::<_, Error>(make(fits))
         };
         match name {
-            MemoryName::Gru | MemoryName::Lstm | MemoryName::LinearRecurrence => {
+            MemoryName::Gru | MemoryName::Lstm | MemoryName::LinearRecurrence | MemoryName::FastAndForgetful => {
                 largest(&|hidden| config(name.config(hidden), FEED_FORWARD))
             }
             MemoryName::Infformer => Ok(ours),
@@ -226,7 +226,7 @@ impl PolicyConfig {
         let refuse = |what: &str| Err(Error::Configuration(format!("policy.{what} is 1 or more")));
         let hidden = match self.memory {
             MemoryConfig::Gru { hidden } | MemoryConfig::Lstm { hidden } => hidden,
-            MemoryConfig::LinearRecurrence { hidden } => hidden,
+            MemoryConfig::LinearRecurrence { hidden } | MemoryConfig::FastAndForgetful { hidden } => hidden,
             MemoryConfig::FrameStack { frames } => frames,
             MemoryConfig::Nothing | MemoryConfig::Transformer { .. } => 1,
         };
@@ -248,7 +248,7 @@ impl PolicyConfig {
 
     /// The model, where the memory is one of `infformer`'s.
     pub fn model_config(&self, spaces: &Spaces) -> Option<ModelConfig> {
-        let MemoryConfig::Transformer { layers, attention_heads, short_term, chunk, long_term, recurrence } =
+        let MemoryConfig::Transformer { layers, attention_heads, short_term, chunk, long_term, recurrence, residual } =
             self.memory.clone()
         else {
             return None;
@@ -266,6 +266,7 @@ impl PolicyConfig {
             long_term,
             normalisation,
             recurrence,
+            residual,
             ..base
         })
     }

@@ -39,7 +39,7 @@ pub struct TrainingConfig {
     /// Updates from one checkpoint to the next. 20.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
-    /// The run ends when the mean return of an update's episodes reaches this.
+    /// The run ends when the mean return of the episodes between two updates reaches this; the policy that did so is kept as it is.
     #[serde(default)]
     pub stop_at: Option<f64>,
 }
@@ -134,8 +134,8 @@ pub struct Record {
     pub episodes: usize,
     /// Their mean length in ticks.
     pub mean_length: Option<f64>,
-    /// What the update told.
-    pub update: Update,
+    /// What the update told; none where the run had reached what it was to reach.
+    pub update: Option<Update>,
     /// Seconds since the run began, pauses not counted.
     pub seconds: f64,
     /// Of this update: living through it.
@@ -150,15 +150,17 @@ impl log::Record for Record {
     }
 
     fn scalars(&self) -> Vec<(&'static str, f64)> {
-        let Update { policy_loss, value_loss, entropy, divergence, clipped, gradient_norm } = self.update;
-        let mut scalars = vec![
-            ("policy_loss", policy_loss),
-            ("value_loss", value_loss),
-            ("entropy", entropy),
-            ("divergence", divergence),
-            ("clipped", clipped),
-            ("gradient_norm", gradient_norm),
-        ];
+        let mut scalars = vec![];
+        if let Some(Update { policy_loss, value_loss, entropy, divergence, clipped, gradient_norm }) = self.update {
+            scalars.extend([
+                ("policy_loss", policy_loss),
+                ("value_loss", value_loss),
+                ("entropy", entropy),
+                ("divergence", divergence),
+                ("clipped", clipped),
+                ("gradient_norm", gradient_norm),
+            ]);
+        }
         scalars.extend(self.mean_return.map(|mean| ("mean_return", mean)));
         scalars.extend(self.mean_length.map(|mean| ("mean_length", mean)));
         scalars
@@ -233,7 +235,7 @@ pub fn train(
     }
     let (begun, before) = (Instant::now(), progress.seconds);
     let save = |progress: &mut Progress, optimiser: &Optimiser, lived: &EnvironmentBatch, state: &PolicyState| {
-        progress.episodes = lived.episodes().to_vec();
+        progress.episodes = lived.episodes();
         checkpoint::save(&file, &configuration, policy.parameters(), optimiser, progress, &state.save()?)
     };
     let mut saved = progress.updates;
@@ -243,15 +245,20 @@ pub fn train(
         let by = config.ppo.discounts();
         let rollout = Rollout::collect(&policy, &mut environments, &mut state, ticks, by, &mut living, device)?;
         let collecting_seconds = started.elapsed().as_secs_f64();
+        let episodes = rollout.finished.len();
+        let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
+        let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
+        // What is good enough is kept as it is.
+        let enough = mean_return.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
         let mut learning = random(config.seed, Stream::Learning, progress.updates);
-        let update = config.ppo.update(&policy, &rollout, &mut optimiser, &mut learning, device)?;
+        let update = match enough {
+            true => None,
+            false => Some(config.ppo.update(&policy, &rollout, &mut optimiser, &mut learning, device)?),
+        };
         let spent = started.elapsed().as_secs_f64();
         progress.updates += 1;
         progress.steps += config.steps_an_update();
         progress.seconds = before + begun.elapsed().as_secs_f64();
-        let episodes = rollout.finished.len();
-        let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
-        let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
         let record = Record {
             steps: progress.steps,
             mean_return,

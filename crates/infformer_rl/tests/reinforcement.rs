@@ -137,7 +137,7 @@ fn episodes_under_way_are_lived_again() {
             batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
         }
         let mut again = EnvironmentBatch::new(&make, spaces, 3, 7);
-        again.resume(batch.episodes());
+        again.resume(&batch.episodes());
         for tick in 0..70 {
             assert_eq!(batch.x(), again.x(), "{name} {tick}");
             let actions = [(tick % 2) as f32, 1.0, 0.0];

@@ -128,4 +128,8 @@ impl<S: Component + Observe, A: Act> Environment for BevyGame<S, A> {
         self.over |= verdict.ending != Ending::Running;
         Step { observation: &self.seen, reward: verdict.reward, ending: verdict.ending }
     }
+
+    fn is_heavy(&self) -> bool {
+        true
+    }
 }
