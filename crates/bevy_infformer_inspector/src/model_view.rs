@@ -23,15 +23,10 @@ pub fn show(ui: &mut egui::Ui, data: &ModelData) {
     if let Some(error) = &recall.error {
         ui.colored_label(ui.visuals().error_fg_color, error);
     }
-    ui.label(match &config.long_term {
-        Some(long_term) => format!(
-            "a model: {} layers, d = {}, the last {} ticks and N = {} for all before",
-            config.layers, config.width, config.short_term, long_term.capacity
-        ),
-        None => {
-            format!("a model: {} layers, d = {}, the last {} ticks", config.layers, config.width, config.short_term)
-        }
-    });
+    let ModelConfig { layers, width, short_term, long_term, .. } = config;
+    let layers = if *layers == 1 { "1 layer".to_string() } else { format!("{layers} layers") };
+    let beyond = long_term.as_ref().map(|long_term| format!(" and N = {} for all before", long_term.capacity));
+    ui.label(format!("a model: {layers}, d = {width}, the last {short_term} ticks{}", beyond.unwrap_or_default()));
     ui.add_space(6.0);
     match newest_and_oldest(recall.density()) {
         Some([newest, oldest]) => {

@@ -207,6 +207,39 @@ impl Model {
         Ok(LayerMemory { attention, coefficients, knots: state.knots, chunks: 0 })
     }
 
+    /// What the layers see of `x` \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside
+    /// its vocabulary.
+    pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
+        let found = x.dims().last().copied().unwrap_or(0);
+        if found != self.encoder.channels() {
+            return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found });
+        }
+        let stream = self.encoder.forward(x, self.dtype)?;
+        match &self.encoder_norm {
+            Some(norm) => Ok(norm.forward(&stream)?),
+            None => Ok(stream),
+        }
+    }
+
+    /// [`Model::forward_segment`] of what was [encoded](Model::encode), for gradients to what was seen at each tick: a token has
+    /// none, what is encoded of it has.
+    pub fn forward_encoded(
+        &self,
+        stream: &Tensor,
+        resets: &[Reset],
+        wanted: Wanted,
+        state: &ModelState,
+    ) -> Result<(Outputs, ModelState)> {
+        let &[batch, ticks, found] = stream.dims() else {
+            return Err(Error::Segment(format!("it is {:?} instead of [batch, ticks, d]", stream.dims())));
+        };
+        if found != self.config.width {
+            return Err(Error::Width { what: "the encoded observation", expected: self.config.width, found });
+        }
+        let part = |start: usize, count: usize| Ok(stream.narrow(1, start, count)?);
+        self.run([batch, ticks], &part, resets, wanted, state)
+    }
+
     /// Runs `x` \[batch, T, channels\] from `state` on, all ticks between two writes at once. Gradients flow to the
     /// weights, to `x`'s history in `state` unless it was detached, and through memory writes as
     /// [`LongTermConfig::gradient_writes`] says. Outputs are those of `wanted`, heads \[batch, wanted, size\].
@@ -224,12 +257,6 @@ impl Model {
         let &[batch, ticks, channels] = x.dims() else {
             return refuse(format!("it is {:?} instead of [batch, ticks, channels]", x.dims()));
         };
-        if batch == 0 || batch != state.batch() {
-            let of_state = state.batch();
-            return refuse(format!(
-                "it has {batch} members, the state {of_state}: as many, and at least 1, are needed"
-            ));
-        }
         if channels != self.encoder.channels() {
             return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found: channels });
         }
@@ -240,6 +267,26 @@ impl Model {
             let at = magnitudes.iter().position(|value| !is_storable(*value)).unwrap_or(0);
             let (channel, value) = (self.layout.names()[at % channels].clone(), magnitudes[at].to_string());
             return Err(Error::NotFinite { what: "the segment", channel, value });
+        }
+        let part = |start: usize, count: usize| self.encode(&x.narrow(1, start, count)?);
+        self.run([batch, ticks], &part, resets, wanted, state)
+    }
+
+    /// Runs the ticks that `part` gives the encoded observations of, piece by piece.
+    fn run(
+        &self,
+        [batch, ticks]: [usize; 2],
+        part: &dyn Fn(usize, usize) -> Result<Tensor>,
+        resets: &[Reset],
+        wanted: Wanted,
+        state: &ModelState,
+    ) -> Result<(Outputs, ModelState)> {
+        let refuse = |message: String| Err(Error::Segment(message));
+        if batch == 0 || batch != state.batch() {
+            let of_state = state.batch();
+            return refuse(format!(
+                "it has {batch} members, the state {of_state}: as many, and at least 1, are needed"
+            ));
         }
         if state.fingerprint != self.config.fingerprint()? {
             return Err(Error::State("this state belongs to a model of another configuration".into()));
@@ -263,9 +310,8 @@ impl Model {
             let count = piece.min(ticks - start);
             let own = resets.iter().filter(|reset| (start..start + count).contains(&reset.tick));
             let own: Vec<Reset> = own.map(|reset| Reset { tick: reset.tick - start, ..*reset }).collect();
-            let x = x.narrow(1, start, count)?;
             let wanted = first_wanted.saturating_sub(start).min(count);
-            let output = self.run_piece(&x, &own, wanted, &mut state, &mut divergences)?;
+            let output = self.run_piece(part(start, count)?, &own, wanted, &mut state, &mut divergences)?;
             if wanted < count {
                 streams.push(output.stream);
                 readouts.extend(output.readout);
@@ -304,19 +350,15 @@ impl Model {
 
     fn run_piece(
         &self,
-        x: &Tensor,
+        stream: Tensor,
         resets: &[Reset],
         wanted: usize,
         state: &mut ModelState,
         divergences: &mut Vec<Tensor>,
     ) -> Result<LayerOutput> {
-        let ticks = x.dim(1)?;
+        let ticks = stream.dim(1)?;
         let (short_term, chunk) = (self.config.short_term, self.config.chunk);
         let schedule = Schedule::new(&mut state.clocks, resets, ticks, short_term, chunk);
-        let mut stream = self.encoder.forward(x, self.dtype)?;
-        if let Some(norm) = &self.encoder_norm {
-            stream = norm.forward(&stream)?;
-        }
         let mut output = LayerOutput { stream, readout: None, looked: None, divergences: vec![] };
         let last = self.layers.len() - 1;
         for (number, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {

@@ -11,10 +11,10 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::model::parameters::seeded;
 use infformer::model::{
-    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Parameters,
-    Reset, Wanted, gelu,
+    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Outputs,
+    Parameters, Reset, Wanted, gelu,
 };
-use infformer::{Channel, Scale};
+use infformer::{Channel, DensityCell, Scale};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -189,6 +189,8 @@ pub struct Said {
     pub value: Tensor,
     /// The memory's regulariser, where it has one.
     pub regulariser: Option<Tensor>,
+    /// Of a single tick of a model: where it looked, see [`Policy::density`].
+    pub looked: Option<Tensor>,
 }
 
 impl PolicyConfig {
@@ -321,14 +323,17 @@ impl Layer {
         })
     }
 
+    fn encode(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.encoder_norm.forward(&self.encoder.forward(x, DType::F32)?)?)
+    }
+
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Said, Vec<Tensor>)> {
-        let x = self.encoder_norm.forward(&self.encoder.forward(x, DType::F32)?)?;
-        let (remembered, state) = self.memory.forward(&self.memory_norm.forward(&x)?, resets, state)?;
+        let (remembered, state) = self.memory.forward(&self.memory_norm.forward(x)?, resets, state)?;
         let x = (x + remembered)?;
         let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&x)?)?)?;
         let x = self.norm.forward(&(x + self.down.forward(&hidden)?)?)?;
         let value = self.value.forward(&x)?.squeeze(2)?;
-        Ok((Said { action: self.action.forward(&x)?, value, regulariser: None }, state))
+        Ok((Said { action: self.action.forward(&x)?, value, regulariser: None, looked: None }, state))
     }
 }
 
@@ -380,16 +385,49 @@ impl Policy {
     pub fn forward(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
         match (&self.body, state) {
             (Body::Model(model), PolicyState::Model(state)) => {
-                let (mut outputs, state) = model.forward_segment(x, resets, Wanted::All, state)?;
-                let value = outputs.heads.swap_remove(1).squeeze(2)?;
-                let said = Said { action: outputs.heads.swap_remove(0), value, regulariser: outputs.regulariser };
-                Ok((said, PolicyState::Model(state.detach())))
+                Self::said(model.forward_segment(x, resets, Wanted::All, state)?)
+            }
+            _ => self.forward_encoded(&self.encode(x)?, resets, state),
+        }
+    }
+
+    /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\].
+    pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.body {
+            Body::Model(model) => Ok(model.encode(x)?),
+            Body::Layer(layer) => layer.encode(x),
+        }
+    }
+
+    /// [`Policy::forward`] of what was [encoded](Policy::encode): gradients flow to what was seen at each tick.
+    pub fn forward_encoded(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
+        match (&self.body, state) {
+            (Body::Model(model), PolicyState::Model(state)) => {
+                Self::said(model.forward_encoded(x, resets, Wanted::All, state)?)
             }
             (Body::Layer(layer), PolicyState::Tensors(state)) => {
                 let (said, state) = layer.forward(x, resets, state)?;
                 Ok((said, PolicyState::Tensors(state)))
             }
             _ => Err(Error::Configuration("this state belongs to another kind of memory".into())),
+        }
+    }
+
+    fn said((mut outputs, state): (Outputs, ModelState)) -> Result<(Said, PolicyState)> {
+        let value = outputs.heads.swap_remove(1).squeeze(2)?;
+        let action = outputs.heads.swap_remove(0);
+        let Outputs { regulariser, looked, .. } = outputs;
+        Ok((Said { action, value, regulariser, looked }, PolicyState::Model(state.detach())))
+    }
+
+    /// Where a member looked in its long-term memory at the single tick that `said` is of; `state` is the one after it. Empty
+    /// for other memories than a model's, and while nothing is in it.
+    pub fn density(&self, said: &Said, state: &PolicyState, member: usize) -> Result<Vec<DensityCell>> {
+        match (&self.body, state, &said.looked) {
+            (Body::Model(model), PolicyState::Model(state), Some(looked)) => {
+                Ok(model.density(&looked.get(member)?.to_vec1::<f32>()?, state, member))
+            }
+            _ => Ok(vec![]),
         }
     }
 

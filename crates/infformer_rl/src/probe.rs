@@ -1,14 +1,17 @@
-//! What a trained policy's last decision of an episode depends on: what was seen so many ticks before is exchanged for what
-//! another episode showed at the same tick, and the policy asked again. Works for every memory; what it never kept, cannot
-//! find or does not use changes nothing.
+//! What a trained policy's last decision of an episode depends on, at each age, by three questions.
+//!
+//! *Does it matter?* What was seen so many ticks before is exchanged for what another episode showed at the same tick, and the
+//! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the query find it?* Where a
+//! model looked in its long-term memory. *Does the gradient reach it?* How much what was seen then would learn from the
+//! decision: what has no gradient cannot learn to be remembered, whatever the budget.
 
-use crate::distribution::{Choice, choose, divergence};
+use crate::distribution::{Choice, choose, divergence, log_probability};
 use crate::environment::{Ending, Environment};
 use crate::environment_batch::Make;
 use crate::error::Result;
 use crate::evaluation::evaluation_seed;
 use crate::policy::{Policy, PolicyState};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use infformer::model::Reset;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -20,15 +23,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Dependence {
     /// Ticks before the decision, 0 its own.
     pub ages: RangeInclusive<usize>,
-    /// How far the actions' distribution moves when these observations are exchanged: KL divergence in nats, the mean over
-    /// the episodes.
+    /// How far the actions' distribution moves when these observations are exchanged: KL divergence in nats.
     pub divergence: f64,
-    /// Episodes that are long enough.
+    /// Share of the density over the long-term memory; 0 everywhere for other memories than a model's.
+    pub looked: f64,
+    /// Share of the gradient of the decision's log-probability by what was encoded at each tick: of its norms, tick by tick.
+    /// Of the newest 4,096 ticks alone.
+    pub gradient: f64,
+    /// Episodes that are long enough: all numbers are means over them.
     pub episodes: usize,
 }
 
 /// Ticks that are run at once.
 const SEGMENT: usize = 512;
+
+/// Ticks through which gradients are followed: more would not fit into memory.
+const GRADIENT: usize = 4_096;
 
 /// Lives through `episodes` of an evaluation, most probable actions, and asks what their last decisions depend on, at ages
 /// 0, 1, 2 to 3, 4 to 7 and so on; `stop` ends it with the episodes so far.
@@ -48,16 +58,25 @@ pub fn probe(
             break;
         }
         let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device)?;
-        for (place, divergence) in dependences(policy, &episode, &other, device)?.into_iter().enumerate() {
+        let divergences = divergences(policy, &episode, &other, device)?;
+        let (looked, gradients) = (looked(policy, &episode, device)?, gradients(policy, &episode, device)?);
+        for (place, divergence) in divergences.into_iter().enumerate() {
+            let ages = ages(place);
             if place == found.len() {
-                found.push(Dependence { ages: ages(place), divergence: 0.0, episodes: 0 });
+                found.push(Dependence { ages: ages.clone(), divergence: 0.0, looked: 0.0, gradient: 0.0, episodes: 0 });
             }
-            found[place].divergence += divergence;
-            found[place].episodes += 1;
+            let sum = |of: &[f64]| of.iter().skip(*ages.start()).take(ages.clone().count()).sum::<f64>();
+            let row = &mut found[place];
+            row.divergence += divergence;
+            row.looked += sum(&looked);
+            row.gradient += sum(&gradients);
+            row.episodes += 1;
         }
         other = episode;
     }
-    found.iter_mut().for_each(|dependence| dependence.divergence /= dependence.episodes as f64);
+    for Dependence { divergence, looked, gradient, episodes, .. } in &mut found {
+        [divergence, looked, gradient].into_iter().for_each(|sum| *sum /= *episodes as f64);
+    }
     Ok(found)
 }
 
@@ -110,8 +129,8 @@ fn step(
     Ok((said.action.narrow(1, ticks - 1, 1)?.flatten_all()?.to_vec1()?, state))
 }
 
-/// How far the last decision moves, age by age.
-fn dependences(policy: &Policy, episode: &[f32], other: &[f32], device: &Device) -> Result<Vec<f64>> {
+/// How far the last decision moves, row of ages by row of ages.
+fn divergences(policy: &Policy, episode: &[f32], other: &[f32], device: &Device) -> Result<Vec<f64>> {
     let spaces = policy.spaces();
     let channels = spaces.channels();
     let (ticks, others, seen) = (episode.len() / channels, other.len() / channels, channels - spaces.rest());
@@ -137,4 +156,52 @@ fn dependences(policy: &Policy, episode: &[f32], other: &[f32], device: &Device)
     let mut said = said.chunks_exact(said.len() / batch);
     let as_it_was = said.next().unwrap_or_default();
     Ok(said.map(|changed| divergence(spaces.actions, as_it_was, changed)).collect())
+}
+
+/// The state after all ticks of an episode \[T, channels\] but the last so many.
+fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Result<PolicyState> {
+    let channels = policy.spaces().channels();
+    let earlier = &episode[..episode.len() - last * channels];
+    let mut state = policy.empty_state(1)?;
+    for segment in earlier.chunks(SEGMENT * channels) {
+        (_, state) = step(policy, segment, 1, false, &state, device)?;
+    }
+    Ok(state)
+}
+
+/// Shares of the density over the long-term memory at the last decision, tick by tick, the newest first.
+fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
+    let channels = policy.spaces().channels();
+    let state = before(policy, episode, 1, device)?;
+    let now = Tensor::from_slice(&episode[episode.len() - channels..], (1, 1, channels), device)?;
+    let (said, state) = policy.forward(&now, &[], &state)?;
+    let mut shares = vec![0.0; episode.len() / channels];
+    for cell in policy.density(&said, &state, 0)? {
+        let (newer, older) = (cell.newer.round() as usize, (cell.older.round() as usize).min(shares.len()));
+        let ticks = older.saturating_sub(newer).max(1);
+        let own = shares.iter_mut().skip(newer).take(ticks);
+        own.for_each(|share| *share += f64::from(cell.mass) / ticks as f64);
+    }
+    Ok(shares)
+}
+
+/// Shares of the gradient of the last decision's log-probability, tick by tick, the newest first.
+fn gradients(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
+    let spaces = policy.spaces();
+    let channels = spaces.channels();
+    let ticks = (episode.len() / channels).min(GRADIENT);
+    let state = before(policy, episode, ticks, device)?;
+    let newest = &episode[episode.len() - ticks * channels..];
+    let seen = Var::from_tensor(&policy.encode(&Tensor::from_slice(newest, (1, ticks, channels), device)?)?.detach())?;
+    let (said, _) = policy.forward_encoded(seen.as_tensor(), &[], &state)?;
+    let said = said.action.narrow(1, ticks - 1, 1)?;
+    let mut action = vec![0.0; spaces.action_size()];
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    choose(spaces.actions, &said.flatten_all()?.to_vec1::<f32>()?, Choice::Greedy, &mut random, &mut action);
+    let action = Tensor::from_slice(&action, (1, 1, action.len()), device)?;
+    let gradients = log_probability(spaces.actions, &said, &action)?.0.sum_all()?.backward()?;
+    let Some(gradient) = gradients.get(&seen) else { return Ok(vec![0.0; ticks]) };
+    let norms = gradient.sqr()?.sum(2)?.sqrt()?.flatten_all()?.to_vec1::<f32>()?;
+    let whole = norms.iter().copied().map(f64::from).sum::<f64>().max(f64::MIN_POSITIVE);
+    Ok(norms.into_iter().rev().map(|norm| f64::from(norm) / whole).collect())
 }

@@ -7,7 +7,7 @@ use infformer_rl::environment::ActionSpace;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
 use infformer_rl::policy::PolicyConfig;
-use infformer_rl::probe::probe;
+use infformer_rl::probe::{Dependence, probe};
 use std::sync::atomic::AtomicBool;
 
 /// Without a memory only the newest observation counts, with four frames four, with a window and a signal all.
@@ -21,11 +21,19 @@ fn decisions_depend_on_what_a_memory_reaches() {
         let found = probe(&policy, &make, 3, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
         // 155 ticks.
         assert_eq!(found.last().unwrap().ages, 128..=255);
+        let whole = |of: &dyn Fn(&Dependence) -> f64| found.iter().map(of).sum::<f64>();
+        assert!((whole(&|row| row.gradient) - 1.0).abs() < 1e-5);
+        let looked = if memory == MemoryName::InfformerAdaptive { 1.0 } else { 0.0 };
+        assert!((whole(&|row| row.looked) - looked).abs() < 1e-5);
         for dependence in &found {
             // Untrained logits are within some hundredths, f32 roundings of them below 1e-8.
             let depends = dependence.divergence > 1e-14;
             assert_eq!(depends, *dependence.ages.start() < reach, "{memory:?} {dependence:?}");
             assert_eq!(dependence.episodes, 3);
+            // What is reached is what a gradient reaches; a model looks where its window ends, 16 to 47 ticks back, and beyond.
+            assert_eq!(dependence.gradient > 1e-12, *dependence.ages.start() < reach, "{memory:?} {dependence:?}");
+            let beyond = memory == MemoryName::InfformerAdaptive && *dependence.ages.end() >= 32;
+            assert_eq!(dependence.looked > 0.0, beyond, "{memory:?} {dependence:?}");
         }
     }
 }

@@ -157,10 +157,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.probe > 0 {
         let make = move || environment.make();
         let found = probe(&trained.policy, &make, arguments.probe, config.seed, &device, &stop)?;
-        println!("the last decision depends on what was seen\n{:>15}  {:>6}  episodes", "ticks before", "nats");
-        for Dependence { ages, divergence, episodes } in found {
+        println!("the last decision: how far it moves when what was seen is exchanged (nats), and what share of");
+        println!("its look into the long-term memory and of its gradient falls on each age");
+        println!("{:>15}  {:>6}  {:>6}  {:>8}  episodes", "ticks before", "nats", "looked", "gradient");
+        for Dependence { ages, divergence, looked, gradient, episodes } in found {
             let ages = format!("{} to {}", ages.start(), ages.end());
-            println!("{ages:>15}  {divergence:>6.3}  {episodes:>8}");
+            println!("{ages:>15}  {divergence:>6.3}  {looked:>6.3}  {gradient:>8.3}  {episodes:>8}");
         }
     }
     for environment in std::iter::once(environment).chain(also) {
