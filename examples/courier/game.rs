@@ -42,7 +42,7 @@ impl Plugin for CourierGame {
     fn build(&self, app: &mut App) {
         let memory = self.memory.clone();
         let spawn = move |mut commands: Commands| {
-            commands.spawn((Courier::default(), MemoryAgent::new(memory.clone())));
+            commands.spawn((Courier::default(), MemoryAgent::new(memory.clone()), Name::new("courier")));
         };
         app.insert_resource(Time::<Fixed>::from_duration(TICK))
             .add_observer(begin)

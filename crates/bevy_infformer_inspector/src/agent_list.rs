@@ -21,7 +21,7 @@ pub fn show(
     label: &dyn Fn(Entity) -> String,
 ) -> Option<Entity> {
     ui.horizontal(|ui| {
-        ui.label(format!("{} agents", agents.len()));
+        ui.label(format!("agents: {}", agents.len()));
         ui.add(egui::TextEdit::singleline(&mut list.search).hint_text("search").desired_width(140.0));
     });
     let wanted = list.search.to_lowercase();
