@@ -25,7 +25,7 @@
 //!
 //! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
 //! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `knots` and `moves`, and
-//! `reading` (long-term memory), `recurrence` (a sum beside them), `state`.
+//! `reading` (long-term memory), `recurrence` (a sum beside them), `joint` (how it joins the stream), `state`.
 
 pub mod config;
 pub mod parameters;
@@ -210,10 +210,6 @@ impl Model {
     /// What the layers see of `x` \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside
     /// its vocabulary.
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        let found = x.dims().last().copied().unwrap_or(0);
-        if found != self.encoder.channels() {
-            return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found });
-        }
         let stream = self.encoder.forward(x, self.dtype)?;
         match &self.encoder_norm {
             Some(norm) => Ok(norm.forward(&stream)?),
@@ -221,8 +217,8 @@ impl Model {
         }
     }
 
-    /// [`Model::forward_segment`] of what was [encoded](Model::encode), for gradients to what was seen at each tick: a token has
-    /// none, what is encoded of it has.
+    /// [`Model::forward_segment`] of what was [encoded](Model::encode) \[batch, T, d\], for gradients to what was seen at each tick:
+    /// a token has none, what is encoded of it has. Errors: other shapes, values that are not finite, a reset outside the segment.
     pub fn forward_encoded(
         &self,
         stream: &Tensor,
@@ -235,6 +231,9 @@ impl Model {
         };
         if found != self.config.width {
             return Err(Error::Width { what: "the encoded observation", expected: self.config.width, found });
+        }
+        if !stream.detach().abs()?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Err(Error::Segment("it holds values that are not finite".into()));
         }
         let part = |start: usize, count: usize| Ok(stream.narrow(1, start, count)?);
         self.run([batch, ticks], &part, resets, wanted, state)

@@ -138,9 +138,12 @@ impl Blocks {
         Self { rule, capacity, blocks: vec![] }
     }
 
-    /// Adds an observation; `variance` is the group's mean variance. Of merges that cost the same the oldest is done.
+    /// Adds an observation; `variance` is the group's mean variance. Of merges that cost the same the oldest is done. What is no
+    /// number changes nothing.
     pub fn push(&mut self, values: &[f64], variance: f64) {
-        *self = self.clone().after(values, variance, 0.0).swap_remove(0);
+        if let Some(after) = self.clone().after(values, variance, 0.0).into_iter().next() {
+            *self = after;
+        }
     }
 
     /// What an observation may make of the blocks where arithmetic is not exact. Usually that is one thing. But merges can
@@ -163,7 +166,7 @@ impl Blocks {
         let (sum, length) = blocks.remove(pair + 1);
         blocks[pair].0.iter_mut().zip(&sum).for_each(|(left, right)| *left += right);
         blocks[pair].1 += length;
-        Self { blocks, ..self.clone() }
+        Self { rule: self.rule, capacity: self.capacity, blocks }
     }
 
     /// What it costs to merge a pair, and the size of the numbers whose sums and differences that is.

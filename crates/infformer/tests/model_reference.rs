@@ -127,9 +127,9 @@ impl Slow<'_> {
         let width = stream.len();
         let (w, u) = (self.matrix(&format!("{name}.made"), &made), self.matrix(&format!("{name}.stream"), stream));
         let kept: Vector = (0..width).map(|i| sigmoid(w[i] + u[i]) * stream[i]).collect();
-        let new = self.matrix(&format!("{name}.kept"), &kept);
+        let (new, bias) = (self.matrix(&format!("{name}.kept"), &kept), self.weight(&format!("{name}.bias")));
         let value = |i: usize| {
-            let open = sigmoid(w[width + i] + u[width + i] - 2.0);
+            let open = sigmoid(w[width + i] + u[width + i] - bias[i]);
             (1.0 - open) * stream[i] + open * (w[2 * width + i] + new[i]).tanh()
         };
         (0..width).map(value).collect()

@@ -124,7 +124,8 @@ proptest! {
             }
             agent.see(i as u64, &values);
             let found = agent.engine.coefficients(agent.id()).unwrap();
-            // A mean has one rounding a merge, at most one merge an observation; so have the numbers of a cost.
+            // Values are within 1.1. A mean has one rounding a merge, at most one merge an observation; so have the numbers of
+            // a cost.
             let slack = 300.0 * f64::from(f32::EPSILON);
             let possible = blocks.after(&values.map(f64::from), (variance[0] + variance[1]) / 2.0, slack);
             let choices = possible.len();

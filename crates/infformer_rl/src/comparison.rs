@@ -51,6 +51,8 @@ pub struct Row {
     pub parameters: usize,
     /// Steps of all environments together.
     pub steps: u64,
+    /// Weight of the entropy.
+    pub entropy: f64,
     /// Seconds of training, a seed.
     pub seconds: f64,
     /// Interquartile mean over the seeds of the best mean returns.
@@ -91,7 +93,7 @@ pub fn cell(
     stop: &AtomicBool,
 ) -> Result<Option<Cell>> {
     let (seed, entropy) = (config.seed, config.ppo.entropy);
-    let folder = output.join(format!("{}-{}-{seed}", config.environment, memory.name()));
+    let folder = output.join(format!("{}-{}-{entropy}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
     if let Some(done) = read(&file)?.filter(|cell| cell.steps >= config.steps && cell.entropy == entropy) {
         return Ok(Some(done));
@@ -174,6 +176,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             seeds: own.len(),
             parameters: cell.parameters,
             steps: cell.steps,
+            entropy: cell.entropy,
             seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
             best: interquartile_mean(&of(|cell| cell.best)),
             interval: interval(&of(|cell| cell.best)),
@@ -186,14 +189,25 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
 /// Rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
     let mut text =
-        "| environment | memory | parameters | steps | seeds | s a seed | best mean return | 95 % | greedy |\n\
-                    |---|---|---|---|---|---|---|---|---|\n"
+        "| environment | memory | parameters | steps | entropy | seeds | s a seed | best mean return | 95 % | greedy |\n\
+                    |---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
-        let Row { environment, parameters, steps, seeds, seconds, best, interval: [low, high], evaluation, .. } = row;
+        let Row {
+            environment,
+            parameters,
+            steps,
+            entropy,
+            seeds,
+            seconds,
+            best,
+            interval: [low, high],
+            evaluation,
+            ..
+        } = row;
         let memory = row.memory.name();
         text += &format!(
-            "| {environment} | {memory} | {parameters} | {steps} | {seeds} | {seconds:.0} | {best:.3} | \
+            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {seeds} | {seconds:.0} | {best:.3} | \
              {low:.3} to {high:.3} | {evaluation:.3} |\n"
         );
     }

@@ -5,6 +5,7 @@ use crate::policy::Spaces;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{ParallelBridge, ParallelIterator};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 /// Makes environments of one kind.
@@ -19,6 +20,8 @@ pub struct EnvironmentBatch {
     x: Vec<f32>,
     /// What came of the last step, one a member.
     outcomes: Vec<Outcome>,
+    /// Where heavy environments are stepped; others are on the caller's thread.
+    threads: Option<ThreadPool>,
 }
 
 struct Member {
@@ -65,9 +68,17 @@ impl EnvironmentBatch {
             x: vec![0.0; members * spaces.channels()],
             members: (0..members).map(member).collect(),
             outcomes: vec![nothing; members],
+            threads: None,
             spaces,
             seed,
         };
+        if batch.members.first().is_some_and(|member| member.environment.is_heavy()) {
+            // One for each core. Where there can be none, the caller's thread does.
+            batch.threads = ThreadPoolBuilder::new()
+                .num_threads(std::thread::available_parallelism().map_or(1, usize::from))
+                .build()
+                .ok();
+        }
         for (member, x) in batch.members.iter_mut().zip(batch.x.chunks_exact_mut(batch.spaces.channels())) {
             member.begin(&batch.spaces, batch.seed, x);
         }
@@ -95,17 +106,17 @@ impl EnvironmentBatch {
     }
 
     /// Acts in all environments, `actions` \[members, size\]: choices as whole numbers. Heavy environments are stepped on all
-    /// threads.
+    /// cores.
     pub fn step(&mut self, actions: &[f32]) -> &[Outcome] {
         let (spaces, seed) = (&self.spaces, self.seed);
         let rows = self.x.chunks_exact_mut(spaces.channels());
         let actions = actions.chunks_exact(spaces.action_size());
-        let heavy = self.members.first().is_some_and(|member| member.environment.is_heavy());
         let all = self.members.iter_mut().zip(rows).zip(actions.zip(&mut self.outcomes));
-        if heavy {
-            all.par_bridge().for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
-        } else {
-            all.for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
+        match &self.threads {
+            Some(threads) => threads.install(|| {
+                all.par_bridge().for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
+            }),
+            None => all.for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x)),
         }
         &self.outcomes
     }

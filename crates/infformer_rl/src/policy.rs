@@ -1,7 +1,8 @@
 //! An actor and a critic over one memory: what is trained on an environment, and what an agent then runs.
 //!
 //! A policy sees the environment's observation, the action before it and whether the episode has just begun, as POPGym's
-//! protocol has it. All policies have the same encoder, feed-forward part and heads; they differ in their memory.
+//! protocol has it. All policies have the same encoder and heads; they differ in their memory, and a larger feed-forward
+//! part makes up for a small one ([`PolicyConfig::named`]).
 
 use crate::environment::{Action, ActionSpace, Environment};
 use crate::error::{Error, Result};
@@ -189,7 +190,7 @@ pub struct Said {
     pub value: Tensor,
     /// The memory's regulariser, where it has one.
     pub regulariser: Option<Tensor>,
-    /// Of a single tick of a model: where it looked, see [`Policy::density`].
+    /// Of a single tick of a model: where it looked \[batch, cells\], see [`Policy::density`].
     pub looked: Option<Tensor>,
 }
 
@@ -391,7 +392,8 @@ impl Policy {
         }
     }
 
-    /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\].
+    /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside its
+    /// vocabulary.
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
         match &self.body {
             Body::Model(model) => Ok(model.encode(x)?),
@@ -399,7 +401,8 @@ impl Policy {
         }
     }
 
-    /// [`Policy::forward`] of what was [encoded](Policy::encode): gradients flow to what was seen at each tick.
+    /// [`Policy::forward`] of what was [encoded](Policy::encode) \[batch, T, d\]: gradients flow to what was seen at each tick.
+    /// Errors: other shapes, a state of another memory.
     pub fn forward_encoded(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
         match (&self.body, state) {
             (Body::Model(model), PolicyState::Model(state)) => {

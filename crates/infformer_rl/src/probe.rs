@@ -2,17 +2,17 @@
 //!
 //! *Does it matter?* What was seen so many ticks before is exchanged for what another episode showed at the same tick, and the
 //! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the query find it?* Where a
-//! model looked in its long-term memory. *Does the gradient reach it?* How much what was seen then would learn from the
-//! decision: what has no gradient cannot learn to be remembered, whatever the budget.
+//! model looked in its long-term memory. *Does the gradient reach it?* How much what was seen then learns from the
+//! decision: where there is no gradient, queries may still learn to find what was written, but what is written does not learn to
+//! be found.
 
-use crate::distribution::{Choice, choose, divergence, log_probability};
-use crate::environment::{Ending, Environment};
+use crate::distribution::{Choice, choose, divergence};
+use crate::environment::{ActionSpace, Ending, Environment};
 use crate::environment_batch::Make;
 use crate::error::Result;
 use crate::evaluation::evaluation_seed;
 use crate::policy::{Policy, PolicyState};
 use candle_core::{Device, Tensor, Var};
-use infformer::model::Reset;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::ops::RangeInclusive;
@@ -25,10 +25,11 @@ pub struct Dependence {
     pub ages: RangeInclusive<usize>,
     /// How far the actions' distribution moves when these observations are exchanged: KL divergence in nats.
     pub divergence: f64,
-    /// Share of the density over the long-term memory; 0 everywhere for other memories than a model's.
+    /// Share of the last layer's density over its long-term memory, the mean over its heads. 0 while that is empty, and for
+    /// memories that have none of cells.
     pub looked: f64,
-    /// Share of the gradient of the decision's log-probability by what was encoded at each tick: of its norms, tick by tick.
-    /// Of the newest 4,096 ticks alone.
+    /// Share of the gradient of the decision by what was encoded at each tick: of its norms, tick by tick. The decision is the
+    /// logit of the most probable action over the mean of all, or the sum of all means.
     pub gradient: f64,
     /// Episodes that are long enough: all numbers are means over them.
     pub episodes: usize,
@@ -37,15 +38,14 @@ pub struct Dependence {
 /// Ticks that are run at once.
 const SEGMENT: usize = 512;
 
-/// Ticks through which gradients are followed: more would not fit into memory.
-const GRADIENT: usize = 4_096;
-
 /// Lives through `episodes` of an evaluation, most probable actions, and asks what their last decisions depend on, at ages
-/// 0, 1, 2 to 3, 4 to 7 and so on; `stop` ends it with the episodes so far.
+/// 0, 1, 2 to 3, 4 to 7 and so on; `stop` ends it with the episodes so far. Gradients are followed through the newest `ticks`, as
+/// many as they flow through in training.
 pub fn probe(
     policy: &Policy,
     make: Make,
     episodes: usize,
+    ticks: usize,
     seed: u64,
     device: &Device,
     stop: &AtomicBool,
@@ -59,7 +59,7 @@ pub fn probe(
         }
         let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device)?;
         let divergences = divergences(policy, &episode, &other, device)?;
-        let (looked, gradients) = (looked(policy, &episode, device)?, gradients(policy, &episode, device)?);
+        let (looked, gradients) = (looked(policy, &episode, device)?, gradients(policy, &episode, ticks, device)?);
         for (place, divergence) in divergences.into_iter().enumerate() {
             let ages = ages(place);
             if place == found.len() {
@@ -98,7 +98,7 @@ fn live(policy: &Policy, environment: &mut dyn Environment, seed: u64, device: &
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for tick in 0.. {
         let now = &x[tick * channels..];
-        let (said, after) = step(policy, now, 1, tick == 0, &state, device)?;
+        let (said, after) = step(policy, now, 1, &state, device)?;
         state = after;
         choose(spaces.actions, &said, Choice::Greedy, &mut random, &mut action);
         let step = environment.step(spaces.action(&action));
@@ -116,16 +116,13 @@ fn step(
     policy: &Policy,
     x: &[f32],
     batch: usize,
-    first: bool,
     state: &PolicyState,
     device: &Device,
 ) -> Result<(Vec<f32>, PolicyState)> {
     let channels = policy.spaces().channels();
     let ticks = x.len() / batch / channels;
     let x = Tensor::from_slice(x, (batch, ticks, channels), device)?;
-    let members = if first { 0..batch } else { 0..0 };
-    let resets: Vec<Reset> = members.map(|member| Reset { member, tick: 0 }).collect();
-    let (said, state) = policy.forward(&x, &resets, state)?;
+    let (said, state) = policy.forward(&x, &[], state)?;
     Ok((said.action.narrow(1, ticks - 1, 1)?.flatten_all()?.to_vec1()?, state))
 }
 
@@ -151,7 +148,7 @@ fn divergences(policy: &Policy, episode: &[f32], other: &[f32], device: &Device)
                 x.extend_from_slice(&own[seen..]);
             }
         }
-        (said, state) = step(policy, &x, batch, start == 0, &state, device)?;
+        (said, state) = step(policy, &x, batch, &state, device)?;
     }
     let mut said = said.chunks_exact(said.len() / batch);
     let as_it_was = said.next().unwrap_or_default();
@@ -164,7 +161,7 @@ fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Res
     let earlier = &episode[..episode.len() - last * channels];
     let mut state = policy.empty_state(1)?;
     for segment in earlier.chunks(SEGMENT * channels) {
-        (_, state) = step(policy, segment, 1, false, &state, device)?;
+        (_, state) = step(policy, segment, 1, &state, device)?;
     }
     Ok(state)
 }
@@ -177,29 +174,32 @@ fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>>
     let (said, state) = policy.forward(&now, &[], &state)?;
     let mut shares = vec![0.0; episode.len() / channels];
     for cell in policy.density(&said, &state, 0)? {
-        let (newer, older) = (cell.newer.round() as usize, (cell.older.round() as usize).min(shares.len()));
-        let ticks = older.saturating_sub(newer).max(1);
-        let own = shares.iter_mut().skip(newer).take(ticks);
-        own.for_each(|share| *share += f64::from(cell.mass) / ticks as f64);
+        let (newer, older) = (f64::from(cell.newer), f64::from(cell.older));
+        let ticks = (newer as usize)..(older.ceil() as usize).min(shares.len());
+        for age in ticks {
+            let within = older.min(age as f64 + 1.0) - newer.max(age as f64);
+            shares[age] += f64::from(cell.mass) * within / (older - newer);
+        }
     }
     Ok(shares)
 }
 
-/// Shares of the gradient of the last decision's log-probability, tick by tick, the newest first.
-fn gradients(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
+/// Shares of the gradient of the last decision, tick by tick, the newest first.
+fn gradients(policy: &Policy, episode: &[f32], ticks: usize, device: &Device) -> Result<Vec<f64>> {
     let spaces = policy.spaces();
     let channels = spaces.channels();
-    let ticks = (episode.len() / channels).min(GRADIENT);
+    let ticks = (episode.len() / channels).min(ticks);
     let state = before(policy, episode, ticks, device)?;
     let newest = &episode[episode.len() - ticks * channels..];
     let seen = Var::from_tensor(&policy.encode(&Tensor::from_slice(newest, (1, ticks, channels), device)?)?.detach())?;
     let (said, _) = policy.forward_encoded(seen.as_tensor(), &[], &state)?;
-    let said = said.action.narrow(1, ticks - 1, 1)?;
-    let mut action = vec![0.0; spaces.action_size()];
-    let mut random = ChaCha8Rng::seed_from_u64(0);
-    choose(spaces.actions, &said.flatten_all()?.to_vec1::<f32>()?, Choice::Greedy, &mut random, &mut action);
-    let action = Tensor::from_slice(&action, (1, 1, action.len()), device)?;
-    let gradients = log_probability(spaces.actions, &said, &action)?.0.sum_all()?.backward()?;
+    let said = said.action.narrow(1, ticks - 1, 1)?.flatten_all()?;
+    let decision = match spaces.actions {
+        // A probability near 1 has hardly a gradient, its logit has.
+        ActionSpace::Discrete(_) => (said.max(0)? - said.mean(0)?)?,
+        ActionSpace::Continuous(size) => said.narrow(0, 0, size)?.sum(0)?,
+    };
+    let gradients = decision.backward()?;
     let Some(gradient) = gradients.get(&seen) else { return Ok(vec![0.0; ticks]) };
     let norms = gradient.sqr()?.sum(2)?.sqrt()?.flatten_all()?.to_vec1::<f32>()?;
     let whole = norms.iter().copied().map(f64::from).sum::<f64>().max(f64::MIN_POSITIVE);

@@ -105,7 +105,7 @@ impl TrainingConfig {
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// Updates so far.
+    /// Updates so far, one that was not needed included.
     pub updates: u64,
     /// Steps of all environments so far.
     pub steps: u64,
@@ -123,7 +123,7 @@ pub struct Progress {
     pub episodes: Vec<Episode>,
 }
 
-/// One update.
+/// One update, or the rollout after which none was needed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Steps of all environments so far.
@@ -221,7 +221,9 @@ pub fn train(
         environments.resume(&progress.episodes);
         state = policy.load_state(&bytes)?;
     }
-    progress.finished = has_ended(config, &progress);
+    // A lower aim than before may have been passed by a policy that has been improved since: it shows so at once.
+    let reached = config.stop_at.is_some_and(|enough| progress.best.is_some() && progress.mean_return >= enough);
+    progress.finished = progress.steps >= config.steps || progress.finished && reached;
     if progress.finished {
         return Ok(Trained { policy, progress });
     }
@@ -283,7 +285,7 @@ pub fn train(
         }
         bar.set_message(told);
         bar.set_position(progress.steps);
-        progress.finished = has_ended(config, &progress);
+        progress.finished = enough || progress.steps >= config.steps;
         if progress.finished || progress.updates >= saved + config.checkpoint_every {
             saved = progress.updates;
             save(&mut progress, &optimiser, &environments, &state)?;
@@ -294,10 +296,4 @@ pub fn train(
     }
     bar.finish_and_clear();
     Ok(Trained { policy, progress })
-}
-
-/// Whether a run that is so far goes no further.
-fn has_ended(config: &TrainingConfig, progress: &Progress) -> bool {
-    let reached = |enough: f64| progress.best.is_some() && progress.mean_return >= enough;
-    progress.steps >= config.steps || config.stop_at.is_some_and(reached)
 }

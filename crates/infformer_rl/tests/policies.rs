@@ -81,9 +81,9 @@ fn a_segment_is_its_ticks() {
         for (tick, (by_tick, value_by_tick)) in streamed(&policy, &x, &resets).iter().enumerate() {
             for member in 0..MEMBERS {
                 let streamed = by_tick[member * 3..][..3].iter().chain(&value_by_tick[member..=member]);
-                // Numbers of order 1, sums of some hundred products in another order.
+                // Numbers of order .01, sums of some hundred products in another order.
                 for (one, many) in action[member][tick].iter().chain([&value[member][tick]]).zip(streamed) {
-                    assert!((one - many).abs() < 2e-4, "{name:?} {tick} {member}: {one} {many}");
+                    assert!((one - many).abs() < 2e-6, "{name:?} {tick} {member}: {one} {many}");
                 }
             }
         }

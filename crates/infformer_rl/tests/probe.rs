@@ -18,7 +18,7 @@ fn decisions_depend_on_what_a_memory_reaches() {
     for (memory, reach) in [(MemoryName::None, 1), (MemoryName::FrameStack, 4), (MemoryName::InfformerAdaptive, 200)] {
         let config = PolicyConfig { width: 16, feed_forward: 16, memory: memory.config(8), clock: Some(16) };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
-        let found = probe(&policy, &make, 3, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+        let found = probe(&policy, &make, 3, 200, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
         // 155 ticks.
         assert_eq!(found.last().unwrap().ages, 128..=255);
         let whole = |of: &dyn Fn(&Dependence) -> f64| found.iter().map(of).sum::<f64>();
@@ -30,12 +30,29 @@ fn decisions_depend_on_what_a_memory_reaches() {
             let depends = dependence.divergence > 1e-14;
             assert_eq!(depends, *dependence.ages.start() < reach, "{memory:?} {dependence:?}");
             assert_eq!(dependence.episodes, 3);
-            // What is reached is what a gradient reaches; a model looks where its window ends, 16 to 47 ticks back, and beyond.
+            // What is reached is what a gradient reaches; a model looks beyond its window, 32 to 47 ticks back and farther.
             assert_eq!(dependence.gradient > 1e-12, *dependence.ages.start() < reach, "{memory:?} {dependence:?}");
             let beyond = memory == MemoryName::InfformerAdaptive && *dependence.ages.end() >= 32;
             assert_eq!(dependence.looked > 0.0, beyond, "{memory:?} {dependence:?}");
         }
     }
+}
+
+/// Gradients end where they end in training; a memory on functions looks everywhere beyond its window.
+#[test]
+fn gradients_end_where_training_cuts_them() {
+    let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
+    let make = move || environment.make();
+    let memory = MemoryName::InfformerPowerLaw.config(0);
+    let config = PolicyConfig { width: 16, feed_forward: 16, memory, clock: None };
+    let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
+    let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+    for row in &found {
+        assert_eq!(row.gradient > 0.0, *row.ages.start() < 8, "{row:?}");
+        assert_eq!(row.looked > 0.0, *row.ages.end() >= 32, "{row:?}");
+    }
+    // The sum of f32 shares.
+    assert!((found.iter().map(|row| row.looked).sum::<f64>() - 1.0).abs() < 1e-5);
 }
 
 /// Against the definition, by sums and by an integral.

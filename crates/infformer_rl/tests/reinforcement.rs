@@ -53,6 +53,15 @@ fn a_bit_is_remembered_along_the_chain() {
         TrainingConfig { stop_at: Some(0.97), ..small("memory-chain-40", MemoryName::InfformerAdaptive, ppo, 150_000) };
     let trained = go(&config, &path);
     assert!(greedy(&trained.policy, "memory-chain-40", 64) >= 0.9, "{:?}", trained.progress);
+    // The policy that was good enough was not changed any more: it is that of the update before.
+    let log = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    let last: Record = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last.update, None);
+    let earlier = folder("chain-before");
+    let steps = trained.progress.steps - (config.ppo.members * config.ppo.ticks) as u64;
+    let before = go(&TrainingConfig { stop_at: None, steps, ..config }, &earlier);
+    assert_eq!(weights(&before.policy), weights(&trained.policy));
+    std::fs::remove_dir_all(earlier).unwrap();
     std::fs::remove_dir_all(path).unwrap();
 }
 

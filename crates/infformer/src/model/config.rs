@@ -41,7 +41,7 @@ pub struct ModelConfig {
     pub normalisation: Normalisation,
     /// Complex units of a linear recurrence beside each layer's attention, for what is to be counted; see
     /// [`LinearRecurrence`](super::LinearRecurrence). 0: there is none.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub recurrence: usize,
     /// How what attention and feed-forward part make joins the stream. `Sum`.
     #[serde(default, skip_serializing_if = "Residual::is_default")]
@@ -68,7 +68,7 @@ impl Residual {
 }
 
 /// What is not written down, as with [`Normalisation`].
-fn is_none(units: &usize) -> bool {
+fn is_zero(units: &usize) -> bool {
     *units == 0
 }
 

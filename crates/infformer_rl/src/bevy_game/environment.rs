@@ -12,8 +12,9 @@ use infformer::model::Input;
 
 /// A game whose agent sees `S` and acts by `A`: the one entity with both and a [`Verdict`].
 ///
-/// A step is one update of the app, in which time moves by one fixed timestep and `FixedUpdate` runs once, all on the
-/// caller's thread; other apps may be stepped on other threads. An episode begins with [`BeginEpisode`] and a tick in
+/// A step is one update of the app, in which time moves by one fixed timestep and `FixedUpdate` runs once, all on one
+/// thread; the apps of a batch are stepped side by side, each now on this thread and now on that one: none may have data that
+/// belongs to a thread (`NonSend`). An episode begins with [`BeginEpisode`] and a tick in
 /// which the agent has not decided yet. An agent that is gone has nothing more to see: its episode is `Terminated`.
 pub struct BevyGame<S: Component, A: Act> {
     /// The app itself cannot be sent to another thread; its main part, where everything of a headless app is, can.

@@ -129,7 +129,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let also = arguments.also.iter().map(|name| program::environment(name)).collect::<Result<Vec<_>>>()?;
     let device = arguments.device.open()?;
     let stop = program::stop_on_interrupt();
-    let name = format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed);
+    let name = match arguments.run.strip_suffix(".ron") {
+        Some(run) => PathBuf::from(run).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        None => format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed),
+    };
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
     let trained = train(&config, &make, &folder, &device, &stop)?;
     let progress = &trained.progress;
@@ -156,7 +159,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     if arguments.probe > 0 {
         let make = move || environment.make();
-        let found = probe(&trained.policy, &make, arguments.probe, config.seed, &device, &stop)?;
+        let found = probe(&trained.policy, &make, arguments.probe, config.ppo.ticks, config.seed, &device, &stop)?;
         println!("the last decision: how far it moves when what was seen is exchanged (nats), and what share of");
         println!("its look into the long-term memory and of its gradient falls on each age");
         println!("{:>15}  {:>6}  {:>6}  {:>8}  episodes", "ticks before", "nats", "looked", "gradient");

@@ -27,9 +27,9 @@ pub struct FastAndForgetful {
     added: Linear,
     input_gate: Linear,
     /// a \[traces\]
-    decay: Tensor,
+    decay: Begun,
     /// ω \[contexts\]
-    frequency: Tensor,
+    frequency: Begun,
     mix: Linear,
     output_gate: Linear,
     through: Linear,
@@ -37,15 +37,27 @@ pub struct FastAndForgetful {
     dtype: DType,
 }
 
+/// Where numbers begin, and how far training has moved them.
+#[derive(Debug)]
+struct Begun {
+    begin: Tensor,
+    moved: Tensor,
+}
+
+impl Begun {
+    fn now(&self) -> candle_core::Result<Tensor> {
+        &self.begin + &self.moved
+    }
+}
+
 impl FastAndForgetful {
     /// `traces` numbers, each with four frequencies, over a stream of the given width.
     pub fn new(width: usize, traces: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         let linear = |inputs, outputs, name: &str| Linear::with_bias(inputs, outputs, vb.pp(name));
-        // What is trained is the way from where they begin.
         let from = |begin: Vec<f64>, name: &str| {
             let count = begin.len();
             let begin = Tensor::from_vec(begin, count, vb.device())?.to_dtype(vb.dtype())?;
-            begin + vb.get_with_hints(count, name, Init::Const(0.0))?
+            Ok::<_, candle_core::Error>(Begun { begin, moved: vb.get_with_hints(count, name, Init::Const(0.0))? })
         };
         Ok(Self {
             traces,
@@ -66,10 +78,13 @@ impl FastAndForgetful {
 
     /// The real and the imaginary parts of exp(a ⊕ iω) \[2, traces · contexts\].
     fn turns(&self) -> candle_core::Result<Tensor> {
-        // Nothing may grow.
-        let length = self.decay.minimum(-1e-8)?.exp()?.unsqueeze(1)?;
+        // Nothing may grow; the gradient passes by, so that what came to the bound can leave it.
+        let decay = self.decay.now()?;
+        let beyond = (decay.minimum(-1e-8)? - &decay)?.detach();
+        let length = (decay + beyond)?.exp()?.unsqueeze(1)?;
+        let frequency = self.frequency.now()?;
         let part = |wave: Tensor| length.broadcast_mul(&wave.unsqueeze(0)?)?.flatten_all();
-        Tensor::stack(&[part(self.frequency.cos()?)?, part(self.frequency.sin()?)?], 0)
+        Tensor::stack(&[part(frequency.cos()?)?, part(frequency.sin()?)?], 0)
     }
 }
 
