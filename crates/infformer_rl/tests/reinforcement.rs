@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::Device;
+use infformer::model::Input;
+use infformer::{Channel, Scale};
 use infformer_rl::comparison::{self, Cell, interquartile_mean, interval};
 use infformer_rl::distribution::Choice;
+use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
@@ -13,6 +16,8 @@ use infformer_rl::policy::{Policy, PolicyConfig};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::trainer::{Record, Trained, TrainingConfig, train};
 use infformer_rl::{Error, log};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -76,6 +81,61 @@ fn a_pole_is_balanced() {
     };
     let trained = go(&config, &path);
     assert!(trained.progress.best.unwrap() >= 0.5, "{:?}", trained.progress);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// A number is shown, then nothing for three ticks; the last action is to be that number.
+#[derive(Default)]
+struct Echo {
+    number: f32,
+    tick: usize,
+    seen: [f32; 1],
+}
+
+impl Environment for Echo {
+    fn observations(&self) -> Vec<Input> {
+        vec![Input::Continuous { name: "number".into(), channels: vec![Channel::new("n", "", Scale::Given(1.0))] }]
+    }
+
+    fn actions(&self) -> ActionSpace {
+        ActionSpace::Continuous(1)
+    }
+
+    fn returns(&self) -> [f64; 2] {
+        [-1.0, 1.0]
+    }
+
+    fn reset(&mut self, seed: u64) -> &[f32] {
+        let number = ChaCha8Rng::seed_from_u64(seed).random_range(-0.8..0.8);
+        *self = Self { number, tick: 0, seen: [number] };
+        &self.seen
+    }
+
+    fn step(&mut self, action: Action) -> Step<'_> {
+        let Action::Continuous(said) = action else { panic!("a number expected") };
+        self.tick += 1;
+        self.seen = [0.0];
+        let over = self.tick == 4;
+        Step {
+            observation: &self.seen,
+            reward: if over { 1.0 - (said[0].clamp(-1.0, 1.0) - self.number).abs() } else { 0.0 },
+            ending: if over { Ending::Terminated } else { Ending::Running },
+        }
+    }
+}
+
+/// Actions that are numbers. Who remembers nothing says 0 at best: .6.
+#[test]
+fn a_number_is_remembered_and_said() {
+    let path = folder("echo");
+    let ppo = PpoConfig { members: 32, ticks: 32, minibatches: 4, ..PpoConfig::default() };
+    let config = small("echo", MemoryName::Gru, ppo, 80_000);
+    let make = || Box::<Echo>::default() as Box<dyn Environment>;
+    let stop = AtomicBool::new(false);
+    let trained = train(&config, &make, &path, &Device::Cpu, &stop).unwrap();
+    let wanted = EvaluationConfig { episodes: 100, seed: 1 };
+    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean();
+    assert!(found >= 0.85, "{found} {:?}", trained.progress);
     std::fs::remove_dir_all(path).unwrap();
 }
 
