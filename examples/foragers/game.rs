@@ -1,6 +1,6 @@
 //! The game: the world as a resource, each forager an entity with a memory of its own.
 
-use crate::meadow::{ForagerIndex, GameWorld, observe, report_failures};
+use crate::meadow::{ForagerIndex, GameWorld, observe};
 use crate::world::{Rules, TICKS_A_SECOND, World};
 use crate::{controls, scene, sighting};
 use bevy::prelude::*;
@@ -28,10 +28,7 @@ impl Plugin for Foragers {
             .insert_resource(EguiGlobalSettings { auto_create_primary_context: false, ..default() })
             .add_plugins((MemoryInspectorPlugin { pick_radius: 4.0 }, scene::ScenePlugin, controls::ControlsPlugin))
             .add_systems(Startup, spawn_foragers)
-            .add_systems(
-                FixedUpdate,
-                (act.in_set(MemorySystems::Act), observe.in_set(MemorySystems::Observe), report_failures),
-            );
+            .add_systems(FixedUpdate, (act.in_set(MemorySystems::Act), observe.in_set(MemorySystems::Observe)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{KINDS, World};
 use bevy::prelude::*;
-use bevy_infformer::{MemoryFailure, Observations};
+use bevy_infformer::Observations;
 
 /// The world, in the game.
 #[derive(Resource)]
@@ -25,13 +25,6 @@ pub fn observe(mut world: ResMut<GameWorld>, mut foragers: Query<(&ForagerIndex,
     }
     world.0.end_tick();
     Ok(())
-}
-
-/// Logs what went wrong with the memories.
-pub fn report_failures(mut failures: MessageReader<MemoryFailure>) {
-    for failure in failures.read() {
-        warn!("{}", failure.message);
-    }
 }
 
 /// The colour of a kind of bush, and of a forager that craves it.

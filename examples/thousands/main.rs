@@ -23,7 +23,7 @@ use bevy::time::TimeUpdateStrategy;
 use bevy_infformer::infformer::{Device, MemoryConfig, RuntimeConfig};
 use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemorySystems, Questions, Recall};
 use clap::{Parser, ValueEnum};
-use meadow::{ForagerIndex, GameWorld, observe, report_failures};
+use meadow::{ForagerIndex, GameWorld, observe};
 use std::time::Duration;
 use world::{Rules, World as Meadow};
 
@@ -118,10 +118,7 @@ fn main() -> AppExit {
         .insert_resource(arguments)
         .add_systems(Startup, spawn_foragers)
         .add_systems(First, meter::begin_frame)
-        .add_systems(
-            FixedUpdate,
-            (act.in_set(MemorySystems::Act), observe.in_set(MemorySystems::Observe), report_failures),
-        );
+        .add_systems(FixedUpdate, (act.in_set(MemorySystems::Act), observe.in_set(MemorySystems::Observe)));
     app.run()
 }
 

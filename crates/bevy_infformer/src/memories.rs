@@ -260,6 +260,11 @@ pub(crate) fn reload_memories(
     }
 }
 
+/// Says what went wrong in the log too: whoever does not read the messages would see an agent that stands still.
+pub(crate) fn log_failures(mut failures: MessageReader<MemoryFailure>) {
+    failures.read().for_each(|failure| error!("{}", failure.message));
+}
+
 /// Hands the replies to the agents.
 pub(crate) fn receive(
     mut memories: ResMut<Memories>,

@@ -78,6 +78,7 @@ impl Plugin for InfformerPlugin {
                     .in_set(MemorySystems::Recall),
                 (memories::submit, crate::diagnostics::measure).chain().in_set(MemorySystems::Submit),
             ),
-        );
+        )
+        .add_systems(Last, memories::log_failures);
     }
 }

@@ -48,7 +48,8 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+    /// What went wrong with the file at `path`.
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |error| Error::File { path: path.to_path_buf(), error }
     }
 }

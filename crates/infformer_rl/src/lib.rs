@@ -2,6 +2,7 @@
 //! compare, proximal policy optimisation for policies that remember, and a trainer; sequence tasks with one right answer too.
 //!
 //! The modules, in the order that the data flows: [`environment`] and [`environments`] (what an agent lives in),
+//! `bevy_game` (with the feature `bevy`: your game as an environment, and trained agents in it),
 //! [`memory`] and [`memories`] (what it remembers with), [`policy`] (encoder, memory, actor and critic),
 //! [`environment_batch`], [`distribution`], [`rollout`] and [`ppo`] (how it learns), [`evaluation`],
 //! [`probe`] (what its decisions depend on), [`optimiser`] (AdamW

@@ -79,6 +79,12 @@ impl TrainingConfig {
         Ok(config)
     }
 
+    /// The run as RON text that people can edit.
+    pub fn to_ron(&self) -> Result<String> {
+        let pretty = ron::ser::PrettyConfig::default();
+        ron::ser::to_string_pretty(self, pretty).map_err(|error| Error::Configuration(error.to_string()))
+    }
+
     /// Says what is wrong, if anything is.
     pub fn validate(&self) -> Result<()> {
         self.ppo.validate()?;

@@ -69,7 +69,7 @@ enum Table {
         /// Steps of all environments together, a run.
         #[arg(long, default_value_t = 1_000_000)]
         steps: u64,
-        /// Weight of the policy's entropy.
+        /// Weight of the policy's entropy: how much trying is worth.
         #[arg(long, default_value_t = PpoConfig::default().entropy)]
         entropy: f64,
     },

@@ -1,6 +1,8 @@
 //! Trains one policy on one environment: checkpoint, metrics, curves and, for our memories, weights out.
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use infformer_rl::distribution::Choice;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::MemoryName;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 /// Trains a policy with a memory by PPO. Ctrl-C stops it; the same command goes on.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// An environment's name, or a run as RON (a file that ends in .ron; the options below are then in it).
+    /// An environment's name, or a file that ends in .ron with the whole training: only what is not in it can be given besides.
     run: String,
     /// What the policy remembers with.
     #[arg(long, value_enum, default_value = "infformer")]
@@ -36,17 +38,17 @@ struct Arguments {
     /// Times that each rollout is used.
     #[arg(long, default_value_t = PpoConfig::default().epochs)]
     epochs: usize,
-    /// Parts of the members; a step of the weights each an epoch. Four members a part if not given: of two, one that has
-    /// nothing more to learn was seen to lose what it had.
+    /// Parts that the members are split into, a step of the weights each an epoch; it divides them. If not given, four members a
+    /// part.
     #[arg(long)]
     minibatches: Option<usize>,
-    /// γ
+    /// γ: what a reward is worth one tick later.
     #[arg(long, default_value_t = PpoConfig::default().gamma)]
     gamma: f64,
-    /// λ
+    /// λ: how far advantages look ahead (generalised advantage estimation).
     #[arg(long, default_value_t = PpoConfig::default().lambda)]
     lambda: f64,
-    /// Weight of the entropy.
+    /// Weight of the entropy: how much trying is worth.
     #[arg(long, default_value_t = PpoConfig::default().entropy)]
     entropy: f64,
     /// Length of a step of the weights; it falls to 0 over the run.
@@ -87,8 +89,34 @@ enum ChoiceName {
     Drawn,
 }
 
+/// What a file has itself.
+const OF_THE_RUN: [&str; 13] = [
+    "memory",
+    "clock",
+    "steps",
+    "members",
+    "ticks",
+    "epochs",
+    "minibatches",
+    "gamma",
+    "lambda",
+    "entropy",
+    "learning_rate",
+    "seed",
+    "stop_at",
+];
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let given = |name: &&&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    if let Some(name) = OF_THE_RUN.iter().find(given).filter(|_| arguments.run.ends_with(".ron")) {
+        let message = format!("--{} is in {}: change it there", name.replace('_', "-"), arguments.run);
+        Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     program::run(arguments.threads, move || run(&arguments))
 }
 
@@ -127,6 +155,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let environment = program::environment(&config.environment)?;
     let make = move || environment.make();
     let also = arguments.also.iter().map(|name| program::environment(name)).collect::<Result<Vec<_>>>()?;
+    let spaces = config.policy.spaces(&*make());
+    if let Some(other) = also.iter().find(|other| config.policy.spaces(&*other.make()) != spaces) {
+        let message = format!("--also {}: it has other observations or actions", other.name());
+        return Err(Error::Configuration(message));
+    }
     let device = arguments.device.open()?;
     let stop = program::stop_on_interrupt();
     let name = match arguments.run.strip_suffix(".ron") {
@@ -134,6 +167,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed),
     };
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
+    std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+    let file = folder.join("run.ron");
+    std::fs::write(&file, config.to_ron()?).map_err(Error::file(&file))?;
     let trained = train(&config, &make, &folder, &device, &stop)?;
     let progress = &trained.progress;
     if !progress.finished {
@@ -152,6 +188,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(model) = trained.policy.model() {
         infformer::weights::save(model, &folder, &config.environment)?;
         println!("{0}.model.ron and {0}.safetensors are in {1}", config.environment, folder.display());
+    } else {
+        println!("this memory is there to compare with: only a model of infformer can be put into a game");
     }
     let choice = match arguments.choice {
         ChoiceName::Greedy => Choice::Greedy,
