@@ -83,7 +83,7 @@ fn hovering_the_map_tells_a_value_and_its_age() {
 fn agents_are_searched_and_chosen() {
     let mut harness = harness(agents(1_000));
     harness.run_steps(3);
-    assert!(harness.query_by_label("1000 agents").is_some());
+    assert!(harness.query_by_label("agents: 1000").is_some());
     // Only what is visible is drawn.
     let drawn = harness.query_all_by_label_contains("agent number").count();
     assert!((1..30).contains(&drawn), "{drawn} rows drawn");
