@@ -34,7 +34,7 @@ pub fn run(folder: &Path, steps: u64, seed: u64, rounds: usize) -> Result<()> {
     let mut first = game();
     first.check()?;
     println!("the game alone: {:.0} ticks/s", speed(&mut first));
-    let policy = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&first))?;
+    let policy = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&first, None))?;
     let ppo = PpoConfig { ticks: 128, minibatches: 8, ..PpoConfig::default() };
     let mut config = TrainingConfig::new(NAME, policy, ppo, steps, seed);
     config.stop_at = Some(1.45);

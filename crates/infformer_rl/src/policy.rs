@@ -48,9 +48,9 @@ pub struct Spaces {
 }
 
 impl Spaces {
-    /// Those of an environment, without a clock.
-    pub fn of(environment: &dyn Environment) -> Self {
-        Self::with_clock(environment.observations(), environment.actions(), None)
+    /// Those of an environment, with a clock of this period or without one.
+    pub fn of(environment: &dyn Environment, clock: Option<usize>) -> Self {
+        Self::with_clock(environment.observations(), environment.actions(), clock)
     }
 
     /// Those of an observation and an action. The clock counts the ticks of the episode modulo its period: sine and cosine
@@ -246,7 +246,7 @@ impl PolicyConfig {
 
     /// What it sees and does in an environment.
     pub fn spaces(&self, environment: &dyn Environment) -> Spaces {
-        Spaces::with_clock(environment.observations(), environment.actions(), self.clock)
+        Spaces::of(environment, self.clock)
     }
 
     /// The model, where the memory is one of `infformer`'s.

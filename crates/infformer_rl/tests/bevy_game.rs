@@ -162,8 +162,8 @@ fn it_is_the_pure_environment() {
 
 #[test]
 fn a_batch_of_games_is_a_batch_of_the_environment() {
-    let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game()), 5, 3);
-    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules()), 5, 3);
+    let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game(), None), 5, 3);
+    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules(), None), 5, 3);
     let mut random = ChaCha8Rng::seed_from_u64(0);
     for _ in 0..100 {
         assert_eq!(games.x(), mazes.x());
@@ -308,7 +308,7 @@ fn a_model_does_in_the_game_what_it_does_in_training() {
 
 #[test]
 fn a_model_of_another_game_is_refused() {
-    let spaces = Spaces::of(&MemoryChain::new(3, 1));
+    let spaces = Spaces::of(&MemoryChain::new(3, 1), None);
     let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
     let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
     let (mut app, walker) = shipped(model);

@@ -175,7 +175,7 @@ fn every_weight_learns() {
 #[test]
 fn compared_memories_have_as_many_parameters() {
     for environment in ["repeat-previous-easy", "concentration-hard", "position-only-cart-pole-easy", "t-maze-100"] {
-        let spaces = Spaces::of(&*EnvironmentConfig::parse(environment).unwrap().make());
+        let spaces = Spaces::of(&*EnvironmentConfig::parse(environment).unwrap().make(), None);
         let count = |name| {
             PolicyConfig::named(name, &spaces).unwrap().init(&spaces, 0, &Device::Cpu).unwrap().parameter_count()
         };

@@ -52,11 +52,11 @@ fn it_turns_by_the_sign() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/hallway");
     let load = || weights::load(&folder, "hallway", &Device::Cpu).unwrap();
     let maze = EnvironmentConfig::parse("distracting-t-maze-400").unwrap();
-    let policy = Policy::from_model(load(), &Spaces::of(&*maze.make())).unwrap();
+    let policy = Policy::from_model(load(), &Spaces::of(&*maze.make(), None)).unwrap();
     let wanted = EvaluationConfig { episodes: 16, seed: 5 };
     let stop = AtomicBool::new(false);
     let found = evaluate(&policy, &move || maze.make(), wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap();
     assert_eq!((found.successes(), found.mean()), (1.0, 1.0));
     let other = EnvironmentConfig::parse("memory-chain-8").unwrap();
-    assert!(Policy::from_model(load(), &Spaces::of(&*other.make())).is_err());
+    assert!(Policy::from_model(load(), &Spaces::of(&*other.make(), None)).is_err());
 }

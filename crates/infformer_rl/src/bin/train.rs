@@ -127,8 +127,7 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         return TrainingConfig::from_ron(&text);
     }
     let environment = program::environment(&arguments.run)?;
-    let made = environment.make();
-    let spaces = Spaces::with_clock(made.observations(), made.actions(), arguments.clock);
+    let spaces = Spaces::of(&*environment.make(), arguments.clock);
     let policy = PolicyConfig::named(arguments.memory, &spaces)?;
     let ppo = PpoConfig {
         members: arguments.members,
@@ -167,10 +166,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed),
     };
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
-    std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+    let trained = train(&config, &make, &folder, &device, &stop)?;
+    // Only now: a folder of another training was refused, and its configuration stays.
     let file = folder.join("run.ron");
     std::fs::write(&file, config.to_ron()?).map_err(Error::file(&file))?;
-    let trained = train(&config, &make, &folder, &device, &stop)?;
     let progress = &trained.progress;
     if !progress.finished {
         println!("stopped at step {}; the same command goes on from there", progress.steps);
