@@ -2,8 +2,9 @@
 //!
 //! The tensor library's own optimiser keeps its moments to itself, so that a run could not be resumed.
 
+use crate::error::{Error, Result};
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Tensor};
 use infformer::model::Parameters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,17 +25,31 @@ pub struct OptimiserConfig {
     pub betas: (f64, f64),
     /// The largest norm of the whole gradient. 1.
     pub clip: f64,
+    /// Shares of the learning rate for the weights whose names end so; 0 keeps them as they are. None.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, f64>,
 }
 
 impl Default for OptimiserConfig {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, warm_up: 100, decay_until: None, weight_decay: 0.01, betas: (0.9, 0.98), clip: 1.0 }
+        Self {
+            learning_rate: 1e-3,
+            warm_up: 100,
+            decay_until: None,
+            weight_decay: 0.01,
+            betas: (0.9, 0.98),
+            clip: 1.0,
+            shares: BTreeMap::new(),
+        }
     }
 }
 
 impl OptimiserConfig {
     /// Says what is wrong with a run of `steps` steps, if anything is.
     pub(crate) fn validate(&self, steps: u64) -> std::result::Result<(), String> {
+        if let Some((name, share)) = self.shares.iter().find(|(_, share)| !(share.is_finite() && **share >= 0.0)) {
+            return Err(format!("optimiser.shares: {name} has {share}, a share is a number of 0 or more"));
+        }
         match self.decay_until {
             Some(end) if end <= self.warm_up || end < steps => Err(format!(
                 "optimiser.decay_until is {end}: more than warm_up ({}) and at least steps ({steps}), or nothing is learnt",
@@ -42,6 +57,11 @@ impl OptimiserConfig {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The share of the learning rate that a weight has.
+    fn share(&self, name: &str) -> f64 {
+        self.shares.iter().find(|(end, _)| name.ends_with(end.as_str())).map_or(1.0, |(_, share)| *share)
     }
 
     /// The learning rate of step `step`, 1 the first.
@@ -67,12 +87,17 @@ pub struct Optimiser {
 }
 
 impl Optimiser {
-    /// No step taken yet.
+    /// No step taken yet. Errors: a share for a weight that there is not.
     pub fn new(config: &OptimiserConfig, parameters: &Parameters) -> Result<Self> {
+        let is_there = |end: &str| parameters.keys().any(|name| name.ends_with(end));
+        if let Some(end) = config.shares.keys().find(|end| !is_there(end)) {
+            let message = format!("optimiser.shares: no weight's name ends with {end}");
+            return Err(Error::Configuration(message));
+        }
         let zeros = |(name, var): (&String, &candle_core::Var)| {
             Ok((name.clone(), (var.as_tensor().zeros_like()?.detach(), var.as_tensor().zeros_like()?.detach())))
         };
-        let moments = parameters.iter().map(zeros).collect::<Result<_>>()?;
+        let moments = parameters.iter().map(zeros).collect::<candle_core::Result<_>>()?;
         Ok(Self { config: config.clone(), steps: 0, moments })
     }
 
@@ -103,6 +128,7 @@ impl Optimiser {
             *mean = ((&*mean * beta_1)? + (&gradient * (1.0 - beta_1))?)?.detach();
             *square = ((&*square * beta_2)? + (gradient.sqr()? * (1.0 - beta_2))?)?.detach();
             let step = ((&*mean / correct_1)? / ((&*square / correct_2)?.sqrt()? + 1e-8)?)?;
+            let rate = rate * self.config.share(name);
             let decay = if var.dims().len() > 1 { weight_decay } else { 0.0 };
             let value = var.as_tensor().detach();
             var.set(&((&value * (1.0 - rate * decay))? - (step * rate)?)?.detach())?;
@@ -112,8 +138,10 @@ impl Optimiser {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use candle_core::{Device, Var};
 
     #[test]
     fn the_rate_rises_and_falls() {
@@ -124,5 +152,27 @@ mod tests {
         assert!(config.validate(110).is_ok());
         assert!(config.validate(111).is_err());
         assert!(OptimiserConfig { decay_until: Some(10), ..config }.validate(5).is_err());
+    }
+
+    #[test]
+    fn a_share_of_the_rate_is_a_share_of_the_step() {
+        let device = Device::Cpu;
+        let var = |value: f32| Var::new(&[value], &device).unwrap();
+        let parameters: Parameters =
+            [("memory.output.weight", 1.0), ("head.weight", 1.0)].map(|(name, value)| (name.into(), var(value))).into();
+        let shares = |end: &str, share| [(end.to_string(), share)].into();
+        let config = OptimiserConfig { warm_up: 1, weight_decay: 0.0, ..OptimiserConfig::default() };
+        let config = OptimiserConfig { shares: shares("output.weight", 0.25), ..config };
+        let loss =
+            parameters.values().try_fold(Tensor::zeros(1, DType::F32, &device).unwrap(), |sum, var| sum + &**var);
+        let mut optimiser = Optimiser::new(&config, &parameters).unwrap();
+        optimiser.step(&parameters, &loss.unwrap().backward().unwrap()).unwrap();
+        let moved = |name: &str| 1.0 - parameters[name].to_vec1::<f32>().unwrap()[0];
+        // Adam's first step is as long as the rate; 1 − 1e-3 is rounded to 24 bits.
+        assert!((moved("head.weight") - 1e-3).abs() < 1e-6);
+        assert!((moved("memory.output.weight") - 0.25e-3).abs() < 1e-6);
+        let unknown = OptimiserConfig { shares: shares("input.weight", 0.25), ..config.clone() };
+        assert!(Optimiser::new(&unknown, &parameters).unwrap_err().to_string().contains("input.weight"));
+        assert!(OptimiserConfig { shares: shares("output.weight", f64::NAN), ..config }.validate(1).is_err());
     }
 }

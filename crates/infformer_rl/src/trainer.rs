@@ -49,8 +49,10 @@ fn default_checkpoint_every() -> u64 {
 }
 
 impl TrainingConfig {
-    /// A run of a policy with the usual settings: 1e-3 falling to 0 over the run, gradients of norm .5 at most.
+    /// A run of a policy with the usual settings: 1e-3 falling to 0 over the run, shares of it as
+    /// [`MemoryConfig::shares`](crate::memories::MemoryConfig::shares) has them, gradients of norm .5 at most.
     pub fn new(environment: &str, policy: PolicyConfig, ppo: PpoConfig, steps: u64, seed: u64) -> Self {
+        let shares = policy.memory.shares();
         let mut config = Self {
             environment: environment.into(),
             policy,
@@ -61,6 +63,7 @@ impl TrainingConfig {
                 weight_decay: 0.0,
                 betas: (0.9, 0.999),
                 clip: 0.5,
+                shares,
                 ..OptimiserConfig::default()
             },
             seed,
