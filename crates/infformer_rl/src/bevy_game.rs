@@ -22,6 +22,7 @@ use bevy::ecs::component::Mutable;
 use bevy::prelude::*;
 use bevy_infformer::Observe;
 use infformer::model::Input;
+use serde::{Deserialize, Serialize};
 
 /// A component that takes what an agent decides, for the rules of the game to follow.
 pub trait Act: Component<Mutability = Mutable> {
@@ -58,11 +59,15 @@ pub struct BeginEpisode {
     pub seed: u64,
 }
 
-/// The decision that a trained agent is acting on, as numbers; none before its first. And how many it has made.
-#[derive(Component, Debug, Default)]
-struct PreviousAction {
-    action: Option<Vec<f32>>,
-    ticks: usize,
+/// What a trained agent is acting on. Belongs into a saved game beside the bytes of its memory: put back with them, the episode goes
+/// on, and the decision stands until the next has come.
+#[derive(Component, Reflect, Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[reflect(Component, Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreviousAction {
+    /// The decision as numbers, a choice as one; none before the first of an episode.
+    pub action: Option<Vec<f32>>,
+    /// Decisions so far in this episode.
+    pub ticks: usize,
 }
 
 /// The channels of `S` as a policy's inputs.

@@ -3,11 +3,13 @@
 
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
-use bevy_infformer::infformer::{ChannelGroup, Device, RuntimeConfig, RuntimeMode, Scale};
-use bevy_infformer::{InfformerPlugin, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, Observe};
+use bevy_infformer::infformer::{ChannelGroup, Device, LoadedClock, RuntimeConfig, RuntimeMode, Scale};
+use bevy_infformer::{
+    InfformerPlugin, Memories, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, MemoryTick, Observe,
+};
 use candle_core::{DType, Tensor};
 use infformer::model::{Model, Reset};
-use infformer_rl::bevy_game::{Act, BeginEpisode, BevyGame, TrainedAgents, Verdict};
+use infformer_rl::bevy_game::{Act, BeginEpisode, BevyGame, PreviousAction, TrainedAgents, Verdict};
 use infformer_rl::distribution::{Choice, choose};
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
 use infformer_rl::environment_batch::EnvironmentBatch;
@@ -236,8 +238,9 @@ fn a_game_without_its_agent_says_so() {
     assert_eq!(empty.step(Action::Discrete(0)).ending, Ending::Running);
 }
 
-/// What a policy that takes its most probable actions lives through.
-fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64) -> Vec<(f32, Ending)> {
+/// What a policy that takes its most probable actions lives through. Of the observation after the decision `lost`, counted from
+/// 1, no decision comes: that one stands for a tick more.
+fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost: Option<usize>) -> Vec<(f32, Ending)> {
     let spaces = policy.spaces().clone();
     let mut x = environment.reset(seed).to_vec();
     let seen = x.len();
@@ -245,17 +248,21 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64) -> Ve
     spaces.write_rest(0, None, &mut x[seen..]);
     let (mut state, mut resets) = (policy.empty_state(1).unwrap(), vec![Reset { member: 0, tick: 0 }]);
     let mut verdicts: Vec<(f32, Ending)> = vec![];
+    let (mut action, mut decisions) = ([0.0], 0);
     while verdicts.last().is_none_or(|verdict| verdict.1 == Ending::Running) {
         let input = Tensor::from_slice(&x, (1, 1, x.len()), &Device::Cpu).unwrap();
         let (said, after) = policy.forward(&input, &resets, &state).unwrap();
         resets.clear();
         state = after;
-        let (said, mut action) = (said.action.flatten_all().unwrap().to_vec1().unwrap(), [0.0]);
-        choose(spaces.actions, &said, Choice::Greedy, &mut ChaCha8Rng::seed_from_u64(0), &mut action);
+        if lost != Some(verdicts.len()) {
+            let said: Vec<f32> = said.action.flatten_all().unwrap().to_vec1().unwrap();
+            choose(spaces.actions, &said, Choice::Greedy, &mut ChaCha8Rng::seed_from_u64(0), &mut action);
+            decisions += 1;
+        }
         let step = environment.step(Action::Discrete(action[0] as usize));
         x[..seen].copy_from_slice(step.observation);
         verdicts.push((step.reward, step.ending));
-        spaces.write_rest(verdicts.len(), Some(&action), &mut x[seen..]);
+        spaces.write_rest(decisions, Some(&action), &mut x[seen..]);
     }
     verdicts
 }
@@ -301,7 +308,47 @@ fn a_model_does_in_the_game_what_it_does_in_training() {
                 let verdict = app.world().get::<Verdict>(walker).unwrap();
                 verdicts.push((verdict.reward, verdict.ending));
             }
-            assert_eq!(verdicts, evaluate(&policy, &mut training, seed), "weights {weights}, seed {seed}");
+            assert_eq!(verdicts, evaluate(&policy, &mut training, seed, None), "weights {weights}, seed {seed}");
+        }
+    }
+}
+
+/// What a game saves of its agent, put into another app: the episode goes on there.
+#[test]
+fn a_saved_game_goes_on() {
+    let mut training = game();
+    let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
+    let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap();
+    for weights in 0..4 {
+        let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
+        let model = || config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
+        for saved_after in [1, 4] {
+            let (mut app, walker) = shipped(model());
+            app.world_mut().trigger(BeginEpisode { seed: weights });
+            app.world_mut().flush();
+            app.update();
+            let mut verdicts = vec![];
+            let update = |app: &mut App, walker: Entity, verdicts: &mut Vec<(f32, Ending)>| {
+                app.update();
+                let verdict = app.world().get::<Verdict>(walker).unwrap();
+                verdicts.push((verdict.reward, verdict.ending));
+            };
+            (0..saved_after).for_each(|_| update(&mut app, walker, &mut verdicts));
+            let save = |world: &mut World, mut memories: Mut<Memories>| memories.save(world.get(walker).unwrap());
+            let bytes = app.world_mut().resource_scope(save).unwrap();
+            let acting = ron::to_string(app.world().get::<PreviousAction>(walker).unwrap()).unwrap();
+            let body = app.world_mut().entity_mut(walker).take::<Walker>().unwrap();
+
+            let (mut app, walker) = shipped(model());
+            let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
+            let load =
+                |world: &mut World, mut memories: Mut<Memories>| memories.load(world.get(walker).unwrap(), bytes, now);
+            app.world_mut().resource_scope(load).unwrap();
+            app.world_mut().entity_mut(walker).insert((body, ron::from_str::<PreviousAction>(&acting).unwrap()));
+            while verdicts.last().is_some_and(|verdict| verdict.1 == Ending::Running) {
+                update(&mut app, walker, &mut verdicts);
+            }
+            assert_eq!(verdicts, evaluate(&policy, &mut training, weights, Some(saved_after)), "weights {weights}");
         }
     }
 }

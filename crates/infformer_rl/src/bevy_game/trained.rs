@@ -54,7 +54,10 @@ impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
             random: ChaCha8Rng::seed_from_u64(0),
             kind: PhantomData,
         })
+        .register_type::<PreviousAction>()
         .add_observer(forget::<A>)
+        .add_observer(begin_anew)
+        .add_observer(leave)
         .add_systems(
             FixedUpdate,
             (
@@ -67,6 +70,20 @@ impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
 
 fn forget<A: Act>(_: On<BeginEpisode>, agents: Query<Entity, (With<A>, With<MemoryAgent>)>, mut commands: Commands) {
     agents.iter().for_each(|entity| commands.trigger(ResetMemory { entity }));
+}
+
+/// An emptied memory begins an episode.
+fn begin_anew(reset: On<ResetMemory>, mut agents: Query<&mut PreviousAction>) {
+    if let Ok(mut previous) = agents.get_mut(reset.entity) {
+        *previous = PreviousAction::default();
+    }
+}
+
+/// Another memory knows nothing of what was done with the one before.
+fn leave(discard: On<Discard, MemoryAgent>, mut agents: Query<&mut PreviousAction>) {
+    if let Ok(mut previous) = agents.get_mut(discard.entity) {
+        *previous = PreviousAction::default();
+    }
 }
 
 /// Agents that have just been given a memory.
@@ -119,10 +136,8 @@ fn decide<A: Act>(
                 act.decide(Some(spaces.action(action)));
             }
             Some(_) => {}
-            None => {
-                *previous = PreviousAction::default();
-                act.decide(None);
-            }
+            // Nothing was seen yet, or a saved game has just been loaded.
+            None => act.decide(previous.action.as_deref().map(|action| spaces.action(action))),
         }
     }
 }
