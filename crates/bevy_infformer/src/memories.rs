@@ -215,6 +215,7 @@ pub(crate) fn reload_memories(
     mut memories: ResMut<Memories>,
     mut agents: Query<(&mut MemorySlot, &mut Observations, &mut Recall), Allow<Disabled>>,
     mut failures: MessageWriter<MemoryFailure>,
+    mut commands: Commands,
 ) {
     for event in events.read() {
         let id = match *event {
@@ -253,6 +254,8 @@ pub(crate) fn reload_memories(
             observations.exchange(queue);
             if let Err(error) = saved.and_then(|bytes| memories.load(&slot, bytes, LoadedClock::Kept)) {
                 recall.clear();
+                // Whoever goes on from what was remembered learns that nothing is.
+                commands.trigger(ResetMemory { entity });
                 let message = format!("{entity} begins with an empty memory under the new configuration: {error}");
                 failures.write(MemoryFailure { message });
             }

@@ -63,6 +63,7 @@ pub struct BeginEpisode {
 /// on, and the decision stands until the next has come.
 #[derive(Component, Reflect, Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[reflect(Component, Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[component(clone_behavior = Ignore)]
 pub struct PreviousAction {
     /// The decision as numbers, a choice as one; none before the first of an episode.
     pub action: Option<Vec<f32>>,

@@ -93,7 +93,11 @@ pub fn cell(
     let (seed, entropy) = (config.seed, config.ppo.entropy);
     let folder = output.join(format!("{}-{}-{entropy}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
-    if let Some(done) = read(&file)?.filter(|cell| cell.steps >= config.steps) {
+    // A cell of another configuration is trained again, which refuses its checkpoint.
+    let (run, configuration) = (folder.join("run.ron"), config.to_ron()?);
+    if std::fs::read_to_string(&run).is_ok_and(|text| text == configuration)
+        && let Some(done) = read(&file)?
+    {
         return Ok(Some(done));
     }
     let make = || environment.make();
@@ -119,6 +123,7 @@ pub fn cell(
     };
     let text = serde_json::to_string_pretty(&cell).map_err(|error| Error::Configuration(error.to_string()))?;
     std::fs::write(&file, text).map_err(Error::file(&file))?;
+    std::fs::write(&run, configuration).map_err(Error::file(&run))?;
     Ok(Some(cell))
 }
 

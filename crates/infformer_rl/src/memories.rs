@@ -187,8 +187,8 @@ impl MemoryName {
 }
 
 impl MemoryConfig {
-    /// Shares of the learning rate that policies learn best with: a quarter for the matrices of attention and for what reads a
-    /// recurrence of 128 complex units. At the whole rate, the noise of their steps drowned what is seen.
+    /// Shares of the learning rate that a policy is trained with if nothing else is said: a quarter for the matrices of attention and
+    /// for what reads a recurrence. Policies with both learnt to count and to recite sooner than at the whole rate.
     pub fn shares(&self) -> BTreeMap<String, f64> {
         let MemoryConfig::Transformer { long_term, recurrence, .. } = self else { return BTreeMap::new() };
         let attentions = [Some("short_term"), long_term.as_ref().map(|_| "long_term")];

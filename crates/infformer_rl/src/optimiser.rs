@@ -25,7 +25,8 @@ pub struct OptimiserConfig {
     pub betas: (f64, f64),
     /// The largest norm of the whole gradient. 1.
     pub clip: f64,
-    /// Shares of the learning rate for the weights whose names end so; 0 keeps them as they are. None.
+    /// Shares of the learning rate by how weights' names end, as `short_term.query.weight` or `bias`, from one dot to the last; the
+    /// longest counts, 0 keeps weights as they are. Whoever is not named has the whole rate. None.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shares: BTreeMap<String, f64>,
 }
@@ -61,7 +62,8 @@ impl OptimiserConfig {
 
     /// The share of the learning rate that a weight has.
     fn share(&self, name: &str) -> f64 {
-        self.shares.iter().find(|(end, _)| name.ends_with(end.as_str())).map_or(1.0, |(_, share)| *share)
+        let named = self.shares.iter().filter(|(end, _)| ends_with(name, end));
+        named.max_by_key(|(end, _)| end.len()).map_or(1.0, |(_, share)| *share)
     }
 
     /// The learning rate of step `step`, 1 the first.
@@ -74,6 +76,11 @@ impl OptimiserConfig {
         };
         self.learning_rate * rising.min(falling).min(1.0)
     }
+}
+
+/// Whether a name's last parts, between dots, are these.
+fn ends_with(name: &str, end: &str) -> bool {
+    name.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// AdamW and its moments.
@@ -89,9 +96,10 @@ pub struct Optimiser {
 impl Optimiser {
     /// No step taken yet. Errors: a share for a weight that there is not.
     pub fn new(config: &OptimiserConfig, parameters: &Parameters) -> Result<Self> {
-        let is_there = |end: &str| parameters.keys().any(|name| name.ends_with(end));
+        let is_there = |end: &str| !end.is_empty() && parameters.keys().any(|name| ends_with(name, end));
         if let Some(end) = config.shares.keys().find(|end| !is_there(end)) {
-            let message = format!("optimiser.shares: no weight's name ends with {end}");
+            let names = parameters.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("optimiser.shares: no weight's name ends with \"{end}\"; they are {names}");
             return Err(Error::Configuration(message));
         }
         let zeros = |(name, var): (&String, &candle_core::Var)| {
@@ -159,20 +167,28 @@ mod tests {
         let device = Device::Cpu;
         let var = |value: f32| Var::new(&[value], &device).unwrap();
         let parameters: Parameters =
-            [("memory.output.weight", 1.0), ("head.weight", 1.0)].map(|(name, value)| (name.into(), var(value))).into();
+            [("memory.output.weight", 1.0), ("gate.output.weight", 1.0), ("input.weight", 1.0)]
+                .map(|(name, value)| (name.into(), var(value)))
+                .into();
         let shares = |end: &str, share| [(end.to_string(), share)].into();
         let config = OptimiserConfig { warm_up: 1, weight_decay: 0.0, ..OptimiserConfig::default() };
-        let config = OptimiserConfig { shares: shares("output.weight", 0.25), ..config };
+        let config = OptimiserConfig {
+            shares: [("output.weight".to_string(), 0.25), ("gate.output.weight".to_string(), 0.5)].into(),
+            ..config
+        };
         let loss =
             parameters.values().try_fold(Tensor::zeros(1, DType::F32, &device).unwrap(), |sum, var| sum + &**var);
         let mut optimiser = Optimiser::new(&config, &parameters).unwrap();
         optimiser.step(&parameters, &loss.unwrap().backward().unwrap()).unwrap();
         let moved = |name: &str| 1.0 - parameters[name].to_vec1::<f32>().unwrap()[0];
         // Adam's first step is as long as the rate; 1 − 1e-3 is rounded to 24 bits.
-        assert!((moved("head.weight") - 1e-3).abs() < 1e-6);
+        assert!((moved("input.weight") - 1e-3).abs() < 1e-6);
         assert!((moved("memory.output.weight") - 0.25e-3).abs() < 1e-6);
-        let unknown = OptimiserConfig { shares: shares("input.weight", 0.25), ..config.clone() };
-        assert!(Optimiser::new(&unknown, &parameters).unwrap_err().to_string().contains("input.weight"));
+        assert!((moved("gate.output.weight") - 0.5e-3).abs() < 1e-6);
+        for unknown in ["put.weight", "head.weight", ""] {
+            let config = OptimiserConfig { shares: shares(unknown, 0.25), ..config.clone() };
+            assert!(Optimiser::new(&config, &parameters).unwrap_err().to_string().contains("gate.output.weight"));
+        }
         assert!(OptimiserConfig { shares: shares("output.weight", f64::NAN), ..config }.validate(1).is_err());
     }
 }

@@ -102,6 +102,17 @@ impl Spaces {
         }
     }
 
+    /// Whether these numbers are an action.
+    pub fn is_action(&self, numbers: &[f32]) -> bool {
+        match (self.actions, numbers) {
+            (ActionSpace::Discrete(choices), [choice]) => (0..choices).any(|known| *choice == known as f32),
+            (ActionSpace::Discrete(_), _) => false,
+            (ActionSpace::Continuous(size), numbers) => {
+                numbers.len() == size && numbers.iter().all(|number| number.is_finite())
+            }
+        }
+    }
+
     /// Channels after the observation's.
     pub fn rest(&self) -> usize {
         self.clock.map_or(0, |period| 2 * periods(period).count()) + self.action_size() + 1

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const CORRIDOR: i32 = 10;
 
 /// Where the agent is in the maze, what the sign says, and how long it has walked.
-#[derive(Component, Default)]
+#[derive(Component, Default, Clone)]
 struct Walker {
     x: i32,
     y: i32,
@@ -31,7 +31,7 @@ struct Walker {
     steps: i32,
 }
 
-#[derive(Component, Default)]
+#[derive(Component, Default, Clone)]
 struct Sight([f32; 2]);
 
 impl Observe for Sight {
@@ -44,7 +44,7 @@ impl Observe for Sight {
     }
 }
 
-#[derive(Component, Default)]
+#[derive(Component, Default, Clone)]
 struct Move(Option<usize>);
 
 impl Act for Move {
@@ -313,43 +313,66 @@ fn a_model_does_in_the_game_what_it_does_in_training() {
     }
 }
 
-/// What a game saves of its agent, put into another app: the episode goes on there.
+/// What a game saves of its agent, put into another app or back into the running one: the episode goes on there.
 #[test]
 fn a_saved_game_goes_on() {
     let mut training = game();
     let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
     let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap();
-    for weights in 0..4 {
+    for (weights, saved_after, played_on) in [(0, 1, None), (1, 4, None), (2, 4, Some(2)), (3, 1, Some(3))] {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = || config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        for saved_after in [1, 4] {
-            let (mut app, walker) = shipped(model());
-            app.world_mut().trigger(BeginEpisode { seed: weights });
-            app.world_mut().flush();
+        let (mut app, mut walker) = shipped(model());
+        app.world_mut().trigger(BeginEpisode { seed: weights });
+        app.world_mut().flush();
+        app.update();
+        let update = |app: &mut App, walker: Entity| {
             app.update();
-            let mut verdicts = vec![];
-            let update = |app: &mut App, walker: Entity, verdicts: &mut Vec<(f32, Ending)>| {
-                app.update();
-                let verdict = app.world().get::<Verdict>(walker).unwrap();
-                verdicts.push((verdict.reward, verdict.ending));
-            };
-            (0..saved_after).for_each(|_| update(&mut app, walker, &mut verdicts));
-            let save = |world: &mut World, mut memories: Mut<Memories>| memories.save(world.get(walker).unwrap());
-            let bytes = app.world_mut().resource_scope(save).unwrap();
-            let acting = ron::to_string(app.world().get::<PreviousAction>(walker).unwrap()).unwrap();
-            let body = app.world_mut().entity_mut(walker).take::<Walker>().unwrap();
-
-            let (mut app, walker) = shipped(model());
-            let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
-            let load =
-                |world: &mut World, mut memories: Mut<Memories>| memories.load(world.get(walker).unwrap(), bytes, now);
-            app.world_mut().resource_scope(load).unwrap();
-            app.world_mut().entity_mut(walker).insert((body, ron::from_str::<PreviousAction>(&acting).unwrap()));
-            while verdicts.last().is_some_and(|verdict| verdict.1 == Ending::Running) {
-                update(&mut app, walker, &mut verdicts);
-            }
-            assert_eq!(verdicts, evaluate(&policy, &mut training, weights, Some(saved_after)), "weights {weights}");
+            let verdict = app.world().get::<Verdict>(walker).unwrap();
+            (verdict.reward, verdict.ending)
+        };
+        let mut verdicts: Vec<_> = (0..saved_after).map(|_| update(&mut app, walker)).collect();
+        let save = |world: &mut World, mut memories: Mut<Memories>| memories.save(world.get(walker).unwrap());
+        let bytes = app.world_mut().resource_scope(save).unwrap();
+        let acting = ron::to_string(app.world().get::<PreviousAction>(walker).unwrap()).unwrap();
+        let body = app.world().get::<Walker>(walker).unwrap().clone();
+        match played_on {
+            Some(ticks) => (0..ticks).for_each(|_| _ = update(&mut app, walker)),
+            None => (app, walker) = shipped(model()),
         }
+        let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
+        let load =
+            |world: &mut World, mut memories: Mut<Memories>| memories.load(world.get(walker).unwrap(), bytes, now);
+        app.world_mut().resource_scope(load).unwrap();
+        app.world_mut().entity_mut(walker).insert((body, ron::from_str::<PreviousAction>(&acting).unwrap()));
+        while verdicts.last().is_some_and(|verdict| verdict.1 == Ending::Running) {
+            verdicts.push(update(&mut app, walker));
+        }
+        assert_eq!(verdicts, evaluate(&policy, &mut training, weights, Some(saved_after)), "weights {weights}");
+    }
+}
+
+/// A copy of an agent has an empty memory, and nothing done before; what is no action of the game is told and forgotten.
+#[test]
+fn nobody_acts_by_what_was_never_decided() {
+    let config = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&game(), Some(CLOCK))).unwrap();
+    let spaces = Spaces::of(&game(), Some(CLOCK));
+    let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
+    let (mut app, walker) = shipped(model);
+    app.world_mut().trigger(BeginEpisode { seed: 0 });
+    app.world_mut().flush();
+    (0..3).for_each(|_| app.update());
+    assert!(app.world().get::<PreviousAction>(walker).unwrap().action.is_some());
+    let twin = app.world_mut().entity_mut(walker).clone_and_spawn();
+    app.update();
+    assert_eq!(app.world().get::<Move>(twin).unwrap().0, None);
+    for action in [vec![], vec![4.0], vec![0.5], vec![0.0, 0.0]] {
+        let saved = PreviousAction { action: Some(action), ticks: 7 };
+        app.world_mut().entity_mut(walker).insert(saved);
+        app.update();
+        let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
+        assert!(failure.message.contains("begins anew"), "{}", failure.message);
+        assert!(app.world().get::<PreviousAction>(walker).unwrap().ticks <= 1);
     }
 }
 

@@ -11,7 +11,7 @@ use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::{MemoryConfig, MemoryName};
-use infformer_rl::optimiser::OptimiserConfig;
+use infformer_rl::optimiser::{Optimiser, OptimiserConfig};
 use infformer_rl::policy::{Policy, PolicyConfig};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::trainer::{Record, Trained, TrainingConfig, train};
@@ -243,7 +243,8 @@ fn the_runs_of_the_folder_are_valid() {
     assert!(!runs.is_empty());
     for run in runs {
         let spaces = run.policy.spaces(&*environment(&run.environment).make());
-        assert!(run.policy.init(&spaces, 0, &Device::Cpu).unwrap().parameter_count() > 0);
+        let policy = run.policy.init(&spaces, 0, &Device::Cpu).unwrap();
+        assert!(Optimiser::new(&run.optimiser, policy.parameters()).is_ok());
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Act, BeginEpisode, PreviousAction, Verdict, inputs};
 use crate::distribution::{Choice, choose};
 use crate::environment::ActionSpace;
 use crate::policy::Spaces;
+use bevy::ecs::entity_disabling::Disabled;
 use bevy::prelude::*;
 use bevy_infformer::{
     MemoryAgent, MemoryAsset, MemoryFailure, MemorySlot, MemorySystems, Observations, Observe, Recall, ResetMemory,
@@ -80,7 +81,7 @@ fn begin_anew(reset: On<ResetMemory>, mut agents: Query<&mut PreviousAction>) {
 }
 
 /// Another memory knows nothing of what was done with the one before.
-fn leave(discard: On<Discard, MemoryAgent>, mut agents: Query<&mut PreviousAction>) {
+fn leave(discard: On<Discard, MemoryAgent>, mut agents: Query<&mut PreviousAction, Allow<Disabled>>) {
     if let Ok(mut previous) = agents.get_mut(discard.entity) {
         *previous = PreviousAction::default();
     }
@@ -118,43 +119,52 @@ fn head_size(actions: ActionSpace) -> usize {
     }
 }
 
-/// Hands what the models say to the game.
+/// Hands what the models say to the game. Where no answer has come (nothing was seen yet, the answer is late, a saved game
+/// has just been loaded) the decision before stands.
 fn decide<A: Act>(
-    mut agents: Query<(Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction)>,
+    mut agents: Query<(Entity, Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction)>,
     mut decisions: ResMut<Decisions<A>>,
+    mut failures: MessageWriter<MemoryFailure>,
 ) {
     let Decisions { spaces, choice, random, .. } = &mut *decisions;
-    for (recall, mut act, mut verdict, mut previous) in &mut agents {
+    for (entity, recall, mut act, mut verdict, mut previous) in &mut agents {
         *verdict = Verdict::default();
-        let said = recall.heads().first().filter(|said| said.len() == head_size(spaces.actions));
-        match said {
-            Some(said) if recall.is_changed() => {
-                previous.ticks += 1;
-                let action = previous.action.get_or_insert_default();
-                action.resize(spaces.action_size(), 0.0);
-                choose(spaces.actions, said, *choice, random, action);
-                act.decide(Some(spaces.action(action)));
-            }
-            Some(_) => {}
-            // Nothing was seen yet, or a saved game has just been loaded.
-            None => act.decide(previous.action.as_deref().map(|action| spaces.action(action))),
+        if previous.action.as_deref().is_some_and(|action| !spaces.is_action(action)) {
+            let message = format!("{entity} begins anew: its PreviousAction {previous:?} is none of this game's");
+            failures.write(MemoryFailure { message });
+            *previous = PreviousAction::default();
         }
+        let said = recall.heads().first();
+        if said.is_some_and(|said| said.len() != head_size(spaces.actions)) {
+            act.decide(None);
+            continue;
+        }
+        // A refusal changes the component as well.
+        if let Some(said) = said.filter(|_| recall.is_changed() && recall.error.is_none()) {
+            previous.ticks += 1;
+            let action = previous.action.get_or_insert_default();
+            action.resize(spaces.action_size(), 0.0);
+            choose(spaces.actions, said, *choice, random, action);
+        }
+        act.decide(previous.action.as_deref().map(|action| spaces.action(action)));
     }
 }
 
 /// Hands what is seen to the memories, with the action before it, as in training.
 fn show<S: Component + Observe, A: Act>(
-    mut agents: Query<(&S, &PreviousAction, &mut Observations), With<A>>,
+    mut agents: Query<(Entity, &S, &PreviousAction, &mut Observations), With<A>>,
     decisions: Res<Decisions<A>>,
+    mut failures: MessageWriter<MemoryFailure>,
     mut x: Local<Vec<f32>>,
-) -> Result {
-    for (sight, previous, mut observations) in &mut agents {
+) {
+    for (entity, sight, previous, mut observations) in &mut agents {
         x.clear();
         sight.write(&mut x);
         let seen = x.len();
         x.resize(seen + decisions.spaces.rest(), 0.0);
         decisions.spaces.write_rest(previous.ticks, previous.action.as_deref(), &mut x[seen..]);
-        observations.push(&x).warn()?;
+        if let Err(error) = observations.push(&x) {
+            failures.write(MemoryFailure { message: format!("{entity} did not see this tick: {error}") });
+        }
     }
-    Ok(())
 }
