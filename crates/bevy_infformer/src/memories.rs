@@ -254,8 +254,8 @@ pub(crate) fn reload_memories(
             observations.exchange(queue);
             if let Err(error) = saved.and_then(|bytes| memories.load(&slot, bytes, LoadedClock::Kept)) {
                 recall.clear();
-                // Whoever goes on from what was remembered learns that nothing is.
-                commands.trigger(ResetMemory { entity });
+                // Inserted, not changed: whoever goes on from what was remembered learns that nothing is.
+                commands.entity(entity).insert(MemorySlot { memory: id, agent });
                 let message = format!("{entity} begins with an empty memory under the new configuration: {error}");
                 failures.write(MemoryFailure { message });
             }

@@ -25,7 +25,7 @@ pub(crate) fn is_storable(value: f32) -> bool {
 }
 
 /// Whether a value is one of the tokens 0 to `vocabulary` − 1.
-pub(crate) fn is_token(value: f32, vocabulary: usize) -> bool {
+pub fn is_token(value: f32, vocabulary: usize) -> bool {
     value.fract() == 0.0 && value >= 0.0 && (value as usize) < vocabulary
 }
 

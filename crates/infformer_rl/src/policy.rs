@@ -10,6 +10,7 @@ use crate::memories::{MemoryConfig, MemoryName};
 use crate::memory::Memory;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use infformer::channels::is_token;
 use infformer::model::parameters::seeded;
 use infformer::model::{
     Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Outputs,
@@ -105,7 +106,7 @@ impl Spaces {
     /// Whether these numbers are an action.
     pub fn is_action(&self, numbers: &[f32]) -> bool {
         match (self.actions, numbers) {
-            (ActionSpace::Discrete(choices), [choice]) => (0..choices).any(|known| *choice == known as f32),
+            (ActionSpace::Discrete(choices), [choice]) => is_token(*choice, choices),
             (ActionSpace::Discrete(_), _) => false,
             (ActionSpace::Continuous(size), numbers) => {
                 numbers.len() == size && numbers.iter().all(|number| number.is_finite())

@@ -8,7 +8,7 @@ use bevy_infformer::{
     InfformerPlugin, Memories, MemoryAgent, MemoryAsset, MemoryFailure, MemorySystems, MemoryTick, Observe,
 };
 use candle_core::{DType, Tensor};
-use infformer::model::{Model, Reset};
+use infformer::model::{Model, ModelConfig, Reset};
 use infformer_rl::bevy_game::{Act, BeginEpisode, BevyGame, PreviousAction, TrainedAgents, Verdict};
 use infformer_rl::distribution::{Choice, choose};
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
@@ -355,10 +355,10 @@ fn a_saved_game_goes_on() {
 /// A copy of an agent has an empty memory, and nothing done before; what is no action of the game is told and forgotten.
 #[test]
 fn nobody_acts_by_what_was_never_decided() {
-    let config = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&game(), Some(CLOCK))).unwrap();
     let spaces = Spaces::of(&game(), Some(CLOCK));
-    let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped(model);
+    let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap().model_config(&spaces).unwrap();
+    let model = |config: ModelConfig| config.init_seeded(0, DType::F32, &Device::Cpu).unwrap();
+    let (mut app, walker) = shipped(model(config.clone()));
     app.world_mut().trigger(BeginEpisode { seed: 0 });
     app.world_mut().flush();
     (0..3).for_each(|_| app.update());
@@ -373,6 +373,22 @@ fn nobody_acts_by_what_was_never_decided() {
         let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
         assert!(failure.message.contains("begins anew"), "{}", failure.message);
         assert!(app.world().get::<PreviousAction>(walker).unwrap().ticks <= 1);
+    }
+    // Another memory, and a model that changed on disk so that the state does not fit.
+    let memory = app.world().get::<MemoryAgent>(walker).unwrap().memory.clone();
+    let other = MemoryAsset::Model(Arc::new(model(ModelConfig { short_term: 64, ..config })));
+    let replace = |app: &mut App| {
+        app.world_mut().entity_mut(walker).insert(MemoryAgent::new(memory.clone()));
+    };
+    let reload = |app: &mut App| {
+        app.world_mut().resource_mut::<Assets<MemoryAsset>>().insert(&memory, other.clone()).unwrap();
+    };
+    for change in [&replace as &dyn Fn(&mut App), &reload] {
+        (0..8).for_each(|_| app.update());
+        assert!(app.world().get::<PreviousAction>(walker).unwrap().ticks > 6);
+        change(&mut app);
+        (0..3).for_each(|_| app.update());
+        assert!(app.world().get::<PreviousAction>(walker).unwrap().ticks <= 3);
     }
 }
 

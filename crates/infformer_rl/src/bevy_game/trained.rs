@@ -58,7 +58,7 @@ impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
         .register_type::<PreviousAction>()
         .add_observer(forget::<A>)
         .add_observer(begin_anew)
-        .add_observer(leave)
+        .add_observer(attach)
         .add_systems(
             FixedUpdate,
             (
@@ -80,9 +80,9 @@ fn begin_anew(reset: On<ResetMemory>, mut agents: Query<&mut PreviousAction>) {
     }
 }
 
-/// Another memory knows nothing of what was done with the one before.
-fn leave(discard: On<Discard, MemoryAgent>, mut agents: Query<&mut PreviousAction, Allow<Disabled>>) {
-    if let Ok(mut previous) = agents.get_mut(discard.entity) {
+/// A new memory knows nothing of what was done before it.
+fn attach(insert: On<Insert, MemorySlot>, mut agents: Query<&mut PreviousAction, Allow<Disabled>>) {
+    if let Ok(mut previous) = agents.get_mut(insert.entity) {
         *previous = PreviousAction::default();
     }
 }
