@@ -75,13 +75,16 @@ pub struct ChannelLayout {
     units: Vec<String>,
     scales: Vec<Scale>,
     vocabularies: Vec<Option<usize>>,
+    /// The channels that hold tokens, and how many each knows.
+    tokens: Vec<(usize, usize)>,
 }
 
 impl ChannelLayout {
     /// Lays the groups out one after the other. Errors: no channel, an empty or repeated name, a scale out
     /// of 1e-9 to 1e9.
     pub fn new(groups: &[ChannelGroup]) -> Result<Self> {
-        let mut layout = Self { groups: vec![], names: vec![], units: vec![], scales: vec![], vocabularies: vec![] };
+        let (names, units, scales, vocabularies, tokens) = Default::default();
+        let mut layout = Self { groups: vec![], names, units, scales, vocabularies, tokens };
         let refuse = |field: String, value: String, allowed: &str| {
             Err(Error::Configuration { field, value, allowed: allowed.into() })
         };
@@ -121,6 +124,8 @@ impl ChannelLayout {
 
     /// The same layout, with tokens in some channels: `vocabularies`, one a channel, says how many there are.
     pub(crate) fn with_tokens(mut self, vocabularies: Vec<Option<usize>>) -> Self {
+        let tokens = vocabularies.iter().enumerate().filter_map(|(at, vocabulary)| Some((at, (*vocabulary)?)));
+        self.tokens = tokens.collect();
         self.vocabularies = vocabularies;
         self
     }
@@ -185,17 +190,16 @@ impl ChannelLayout {
         if values.len() != self.width() {
             return Err(Error::Width { what, expected: self.width(), found: values.len() });
         }
-        if let Some(at) = values.iter().position(|value| !is_storable(*value)) {
+        // All are looked at, side by side; only a bad one is looked for.
+        if !values.iter().fold(true, |all, value| all & is_storable(*value))
+            && let Some(at) = values.iter().position(|value| !is_storable(*value))
+        {
             let value = values[at].to_string();
             return Err(Error::NotFinite { what, channel: self.names[at].clone(), value });
         }
-        for (at, (value, vocabulary)) in values.iter().zip(&self.vocabularies).enumerate() {
-            if let Some(vocabulary) = *vocabulary
-                && !is_token(*value, vocabulary)
-            {
-                let (input, found) = (self.names[at].clone(), value.to_string());
-                return Err(Error::Token { input, vocabulary, found });
-            }
+        if let Some((at, vocabulary)) = self.tokens.iter().copied().find(|(at, known)| !is_token(values[*at], *known)) {
+            let (input, found) = (self.names[at].clone(), values[at].to_string());
+            return Err(Error::Token { input, vocabulary, found });
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::channels::{ChannelLayout, is_storable};
 use crate::engine::AgentId;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a crowd sees and asks at one tick, for [`Engine::step_crowd`](crate::Engine::step_crowd).
@@ -80,11 +81,16 @@ impl CrowdAnswers {
         self.rows.extend_from_slice(value);
     }
 
-    /// Replaces all rows by these, given in words.
-    pub(crate) fn fill(&mut self, row: usize, words: &[u32]) {
+    /// Makes place for so many rows, which are filled later.
+    pub(crate) fn make_room(&mut self, row: usize, rows: usize) {
         self.row = row;
-        self.rows.resize(words.len(), 0.0);
-        let rows = self.rows.par_chunks_mut(1 << 14).zip(words.par_chunks(1 << 14));
+        self.rows.resize(rows * row, 0.0);
+    }
+
+    /// Replaces some rows by these, given in words.
+    pub(crate) fn fill(&mut self, rows: Range<usize>, words: &[u32]) {
+        let rows = &mut self.rows[rows.start * self.row..rows.end * self.row];
+        let rows = rows.par_chunks_mut(1 << 14).zip(words.par_chunks(1 << 14));
         rows.for_each(|(rows, words)| rows.iter_mut().zip(words).for_each(|(row, word)| *row = f32::from_bits(*word)));
     }
 }

@@ -16,17 +16,24 @@ mod tests;
 
 use crate::arena::SlotState;
 use crate::crowd::{CrowdAnswers, CrowdStep};
-use crate::engine::AgentStep;
+use crate::engine::{AgentId, AgentStep};
 use crate::error::Result;
 use crate::plan::{Counters, MemoryPlan, Policy};
 use crate::query::Answer;
 use crate::signal::{LinearPlan, WriteMatrices};
-use processor::{Buffer, INPUTS, Processor};
+use processor::{Buffer, LANES, Launch, Processor};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Words of a turn, as `tick.cu` has it.
 const TURN: usize = 12;
+
+/// Agents of a crowd in one launch: while one part of the crowd is on the device, the host has others in hand.
+const PART: usize = if cfg!(test) { 2 } else { 1 << 16 };
+
+/// Agents of a crowd that one thread of the host has in hand at a time.
+const STRETCH: usize = 1 << 10;
 
 /// Under `Uniform`, words of matrices that stay on the device from tick to tick: 256 MiB.
 const MAP_WORDS: usize = 1 << 26;
@@ -82,10 +89,11 @@ struct Totals {
 }
 
 impl Totals {
-    /// Words of each input, in the order of the buffers; `row` is d + 1.
-    fn words(&self, row: usize) -> [usize; INPUTS] {
-        let Self { turns, observations, writes, queries, constraints } = self;
-        [turns * TURN, observations * row, *writes, queries + 1, *constraints, *constraints]
+    /// Words of each input, in the order of the buffers, and of the answers, for d channels.
+    fn launch(&self, width: usize) -> Launch {
+        let Self { turns, observations, writes, queries, constraints } = *self;
+        let inputs = [turns * TURN, observations * (width + 1), writes, queries + 1, constraints, constraints];
+        Launch { inputs, turns, answers: queries * (width + 3) }
     }
 }
 
@@ -125,9 +133,8 @@ impl DeviceArena {
         let (maps, batch) = Default::default();
         let mut arena = Self { processor, slots: 0, counters: vec![], maps, batch };
         let constants = numbers::constants(plan);
-        arena.processor.reserve(Buffer::Constants, constants.len())?;
+        arena.processor.reserve(0, Buffer::Constants, constants.len())?;
         arena.processor.write(Buffer::Constants, 0, &constants)?;
-        arena.processor.reserve(Buffer::Counter, 1)?;
         if let Policy::Linear(linear) = &plan.policy {
             arena.send_map(0, &map_words(linear, linear.matrices(0), Life::First))?;
             if !linear.is_time_varying() {
@@ -150,8 +157,8 @@ impl DeviceArena {
             return Ok(());
         }
         let slots = slots.next_power_of_two();
-        self.processor.reserve(Buffer::States, slots * numbers::state_words(plan))?;
-        self.processor.reserve(Buffer::Places, slots * numbers::places_words(plan).max(1))?;
+        self.processor.reserve(0, Buffer::States, slots * numbers::state_words(plan))?;
+        self.processor.reserve(0, Buffer::Places, slots * numbers::places_words(plan).max(1))?;
         self.counters.resize(slots, Counters::default());
         self.slots = slots;
         Ok(())
@@ -256,7 +263,7 @@ impl DeviceArena {
 
     /// Puts matrices on the device.
     fn send_map(&mut self, number: usize, words: &[u32]) -> Result<()> {
-        self.processor.reserve(Buffer::Maps, (number + 1).next_power_of_two() * words.len())?;
+        self.processor.reserve(0, Buffer::Maps, (number + 1).next_power_of_two() * words.len())?;
         self.processor.write(Buffer::Maps, number * words.len(), words)
     }
 
@@ -296,8 +303,8 @@ impl DeviceArena {
         }
         let width = plan.row_width();
         let peaks = numbers::most_peaks(plan);
-        self.make_room(plan, batch.totals, peaks)?;
-        let [turns, observations, writes, query_starts, channels, targets] = self.processor.inputs()?;
+        let launch = self.make_room(plan, 0, batch.totals, peaks)?;
+        let [turns, observations, writes, query_starts, channels, targets] = self.processor.inputs(0)?;
         writes[..batch.writes.len()].copy_from_slice(&batch.writes);
         for (turn, planned) in turns.chunks_exact_mut(TURN).zip(&batch.turns) {
             let (step, from) = (&steps[planned.step], planned.from);
@@ -326,7 +333,7 @@ impl DeviceArena {
             }
         }
         query_starts[batch.totals.queries] = batch.totals.constraints as u32;
-        self.processor.launch(batch.totals.words(width), batch.turns.len())?;
+        self.processor.launch(0, &launch)?;
         for planned in &batch.turns {
             let step = &mut steps[planned.step];
             self.counters[step.agent.slot()] = planned.after;
@@ -336,24 +343,22 @@ impl DeviceArena {
     }
 
     /// Makes the buffers as long as a launch needs.
-    fn make_room(&mut self, plan: &MemoryPlan, totals: Totals, peaks: usize) -> Result<()> {
+    fn make_room(&mut self, plan: &MemoryPlan, number: usize, totals: Totals, peaks: usize) -> Result<Launch> {
         use Buffer::*;
-        let inputs = [Turns, Observations, Writes, QueryStarts, Channels, Targets];
-        for (buffer, words) in inputs.into_iter().zip(totals.words(plan.row_width())) {
-            self.processor.reserve(buffer, words)?;
+        let launch = totals.launch(plan.layout.width());
+        let inputs = [Turns, Observations, Writes, QueryStarts, Channels, Targets].into_iter().zip(launch.inputs);
+        let outputs = [(Answers, launch.answers), (Found, totals.queries * 2), (Peaks, launch.answers * peaks)];
+        for (buffer, words) in inputs.chain(outputs) {
+            self.processor.reserve(number, buffer, words)?;
         }
-        let row = plan.layout.width() + 3;
-        self.processor.reserve(Answers, totals.queries * row)?;
-        self.processor.reserve(Found, totals.queries * 2)?;
-        self.processor.reserve(Peaks, totals.queries * peaks * row)?;
-        self.processor.clear(Counter, 0, 1)
+        Ok(launch)
     }
 
     fn hand_out(&mut self, plan: &MemoryPlan, batch: &Batch, steps: &mut [AgentStep]) -> Result<()> {
         let row = plan.layout.width() + 3;
         // Who has seen nothing was not answered.
         let answered = || batch.turns.iter().filter(|turn| turn.after.observations > 0);
-        let rows = self.processor.receive(Buffer::Answers, batch.totals.queries * row)?;
+        let rows = self.processor.answers(0, batch.totals.queries * row)?;
         for turn in answered() {
             let rows = rows[turn.from.queries * row..].chunks_exact(row);
             for (answer, words) in steps[turn.step].answers.iter_mut().zip(rows) {
@@ -361,11 +366,9 @@ impl DeviceArena {
                 answer.value.extend(words[3..].iter().map(|word| f32::from_bits(*word)));
             }
         }
-        let mut count = [0];
-        self.processor.read(Buffer::Counter, 0, &mut count)?;
-        let mut found = vec![0; batch.totals.queries * 2];
-        self.processor.read(Buffer::Found, 0, &mut found)?;
-        let peaks = self.processor.receive(Buffer::Peaks, count[0] as usize * row)?;
+        let count = self.processor.receive(0, Buffer::Counter, 1)?[0] as usize;
+        let found = self.processor.receive(0, Buffer::Found, batch.totals.queries * 2)?.to_vec();
+        let peaks = self.processor.receive(0, Buffer::Peaks, count * row)?;
         for turn in answered() {
             let found = found[turn.from.queries * 2..].chunks_exact(2);
             for (answer, found) in steps[turn.step].answers.iter_mut().zip(found) {
@@ -380,78 +383,165 @@ impl DeviceArena {
         Ok(())
     }
 
-    /// Takes what a crowd saw and answers what it asks. The step is in order.
+    /// Takes what a crowd saw and answers what it asks, a part of it after another. The step is in order.
     pub(crate) fn tick_crowd(
         &mut self,
         plan: &mut MemoryPlan,
         step: &CrowdStep,
         answers: &mut CrowdAnswers,
     ) -> Result<()> {
-        let (agents, constraints) = (step.agents.len(), step.channels.len());
-        let queries = if constraints > 0 { agents } else { 0 };
-        let rows = plan.short_term_rows();
-        self.batch.clear();
-        // Only where matrices change with age does the host say which: that takes a look at every agent.
-        let mut first_writes = vec![];
-        if matches!(&plan.policy, Policy::Linear(linear) if linear.is_time_varying()) {
-            if self.has_many_maps(plan) {
-                self.maps.clear();
-            }
-            for agent in step.agents {
-                first_writes.push(self.batch.writes.len());
-                let mut counters = self.counters[agent.slot()];
-                counters.take(step.tick);
-                while counters.held as usize >= rows {
-                    let number = self.map_after(plan, counters.written / plan.config.chunk as u64)?;
-                    self.batch.writes.extend(number);
-                    counters.advance(plan);
-                }
-            }
-        }
-        let writes = std::mem::take(&mut self.batch.writes);
-        let all = constraints * queries;
-        let totals = Totals { turns: agents, observations: agents, writes: writes.len(), queries, constraints: all };
-        self.make_room(plan, totals, 0)?;
-        let (width, inputs) = (plan.row_width(), self.processor.inputs()?);
-        let [turns, observations, own_writes, query_starts, channels, targets] = inputs;
-        own_writes[..writes.len()].copy_from_slice(&writes);
-        self.batch.writes = writes;
-        self.batch.writes.clear();
-        let counters = &self.counters;
-        let turns = turns[..agents * TURN].par_chunks_exact_mut(TURN);
-        let packed = turns.zip(observations.par_chunks_exact_mut(width));
-        packed.enumerate().for_each(|(at, (turn, row))| {
-            let slot = step.agents[at].slot();
-            let mut before = counters[slot];
-            let head = TurnHead { slot, observations: 1, queries: queries.min(1), late: 0, peaks: 0 };
-            let writes = first_writes.get(at).copied().unwrap_or(0);
-            let from = Totals { turns: at, observations: at, writes, queries: at, constraints: 0 };
-            turn.copy_from_slice(&head.words(from, &before));
-            let values = &step.observations[at * (width - 1)..(at + 1) * (width - 1)];
-            put_row(row, values, before.take(step.tick));
-        });
-        for (at, start) in query_starts[..=queries].iter_mut().enumerate() {
-            *start = (at * constraints) as u32;
-        }
-        for (own, channel) in channels[..all].iter_mut().zip(step.channels.iter().cycle()) {
-            *own = *channel as u32;
-        }
-        targets[..all].iter_mut().zip(step.targets).for_each(|(own, target)| *own = target.to_bits());
-        self.processor.launch(totals.words(width), agents)?;
-        // While the device is at work.
-        for agent in step.agents {
-            let counters = &mut self.counters[agent.slot()];
+        let agents = step.agents.len();
+        answers.make_room(plan.layout.width() + 3, if step.channels.is_empty() { 0 } else { agents });
+        let writes = self.plan_writes(plan, step)?;
+        let mut sent = 0;
+        let outcome = self.run_parts(plan, step, &writes, answers, &mut sent);
+        each_of_crowd(&mut self.counters, 0, &step.agents[..sent], &|counters| {
             counters.take(step.tick);
-            while counters.held as usize >= rows {
+            while counters.held as usize >= plan.short_term_rows() {
+                counters.advance(plan);
+            }
+        });
+        outcome
+    }
+
+    /// Launches all parts of a crowd, each as soon as a lane is free, and takes their answers. `sent` is how many agents
+    /// were in those that were launched, whatever came of it.
+    fn run_parts(
+        &mut self,
+        plan: &MemoryPlan,
+        step: &CrowdStep,
+        writes: &Writes,
+        answers: &mut CrowdAnswers,
+        sent: &mut usize,
+    ) -> Result<()> {
+        let agents = step.agents.len();
+        let row = plan.layout.width() + 3;
+        let part = |number| number * PART..agents.min((number + 1) * PART);
+        let launches = agents.div_ceil(PART);
+        for number in 0..launches + LANES {
+            if let Some(over) = number.checked_sub(LANES).filter(|over| *over < launches) {
+                let rows = if answers.is_empty() { 0..0 } else { part(over) };
+                let words = self.processor.answers(over, rows.len() * row)?;
+                answers.fill(rows, words);
+            }
+            if number < launches {
+                self.send(plan, step, number, part(number), writes)?;
+                *sent = part(number).end;
+            }
+        }
+        answers.kernel_time = self.processor.kernel_time(launches)?;
+        Ok(())
+    }
+
+    /// The numbers of the maps of each agent's writes. Only where matrices change with age does the host say which:
+    /// that takes a look at every agent.
+    fn plan_writes(&mut self, plan: &mut MemoryPlan, step: &CrowdStep) -> Result<Writes> {
+        let mut writes = Writes::default();
+        if !matches!(&plan.policy, Policy::Linear(linear) if linear.is_time_varying()) {
+            return Ok(writes);
+        }
+        if self.has_many_maps(plan) {
+            self.maps.clear();
+        }
+        for agent in step.agents {
+            writes.starts.push(writes.maps.len());
+            let mut counters = self.counters[agent.slot()];
+            counters.take(step.tick);
+            while counters.held as usize >= plan.short_term_rows() {
+                writes.maps.extend(self.map_after(plan, counters.written / plan.config.chunk as u64)?);
                 counters.advance(plan);
             }
         }
-        let row = plan.layout.width() + 3;
-        let words = self.processor.receive(Buffer::Answers, queries * row)?;
-        answers.fill(row, words);
-        answers.kernel_time = self.processor.kernel_time()?;
-        Ok(())
+        writes.starts.push(writes.maps.len());
+        Ok(writes)
     }
+
+    /// Launches a part of a crowd.
+    fn send(
+        &mut self,
+        plan: &MemoryPlan,
+        step: &CrowdStep,
+        number: usize,
+        part: Range<usize>,
+        writes: &Writes,
+    ) -> Result<()> {
+        let (width, constraints) = (plan.layout.width(), step.channels.len());
+        let agents = &step.agents[part.clone()];
+        let queries = if constraints > 0 { agents.len() } else { 0 };
+        let maps = writes.of(&part);
+        let totals = Totals {
+            turns: agents.len(),
+            observations: agents.len(),
+            writes: maps.len(),
+            queries,
+            constraints: constraints * queries,
+        };
+        let launch = self.make_room(plan, number, totals, 0)?;
+        let [turns, observations, own_maps, query_starts, channels, targets] = self.processor.inputs(number)?;
+        own_maps[..maps.len()].copy_from_slice(maps);
+        let counters = &self.counters;
+        let values = &step.observations[part.start * width..part.end * width];
+        let pack_turn = |at: usize, turn: &mut [u32], row: &mut [u32]| {
+            let slot = agents[at].slot();
+            let mut before = counters[slot];
+            let head = TurnHead { slot, observations: 1, queries: queries.min(1), late: 0, peaks: 0 };
+            let writes = writes.of(&(part.start..part.start + at)).len();
+            let from = Totals { turns: at, observations: at, writes, queries: at, constraints: 0 };
+            turn.copy_from_slice(&head.words(from, &before));
+            put_row(row, &values[at * width..(at + 1) * width], before.take(step.tick));
+        };
+        let turns = turns[..agents.len() * TURN].par_chunks_mut(STRETCH * TURN);
+        let stretches = turns.zip(observations.par_chunks_mut(STRETCH * (width + 1))).enumerate();
+        let pack_turns = || {
+            stretches.for_each(|(stretch, (turns, rows))| {
+                let pairs = turns.chunks_exact_mut(TURN).zip(rows.chunks_exact_mut(width + 1));
+                pairs.enumerate().for_each(|(at, (turn, row))| pack_turn(stretch * STRETCH + at, turn, row));
+            });
+        };
+        let pack_queries = || {
+            for (at, start) in query_starts[..=queries].iter_mut().enumerate() {
+                *start = (at * constraints) as u32;
+            }
+            for (own, channel) in channels[..totals.constraints].iter_mut().zip(step.channels.iter().cycle()) {
+                *own = *channel as u32;
+            }
+            let asked = &step.targets[part.start * constraints..];
+            targets[..totals.constraints].iter_mut().zip(asked).for_each(|(own, target)| *own = target.to_bits());
+        };
+        rayon::join(pack_turns, pack_queries);
+        self.processor.launch(number, &launch)
+    }
+}
+
+/// The numbers of the maps of a crowd's writes; nothing where the kernel knows them.
+#[derive(Debug, Default)]
+struct Writes {
+    maps: Vec<u32>,
+    /// Where those of each agent begin, and the last one's end.
+    starts: Vec<usize>,
+}
+
+impl Writes {
+    /// Those of some agents.
+    fn of(&self, agents: &Range<usize>) -> &[u32] {
+        match (self.starts.get(agents.start), self.starts.get(agents.end)) {
+            (Some(start), Some(end)) => &self.maps[*start..*end],
+            _ => &[],
+        }
+    }
+}
+
+/// Does something to the counters of agents that are in the order of their slots, side by side; `counters` are those
+/// from slot number `first` on.
+fn each_of_crowd(counters: &mut [Counters], first: usize, agents: &[AgentId], act: &(impl Fn(&mut Counters) + Sync)) {
+    if agents.len() <= STRETCH {
+        agents.iter().for_each(|agent| act(&mut counters[agent.slot() - first]));
+        return;
+    }
+    let (lower, upper) = agents.split_at(agents.len() / 2);
+    let middle = upper[0].slot();
+    let (below, above) = counters.split_at_mut(middle - first);
+    rayon::join(|| each_of_crowd(below, first, lower, act), || each_of_crowd(above, middle, upper, act));
 }
 
 /// Which write of a life.

@@ -121,7 +121,7 @@ pub struct Runtime {
 /// What each worker's mind is made from.
 #[derive(Debug)]
 enum Source {
-    Memory(MemoryConfig, Device),
+    Memory(Box<MemoryConfig>, Device),
     Model(Arc<Model>),
 }
 
@@ -157,7 +157,7 @@ impl Runtime {
     pub fn new(memory: &MemoryConfig, config: RuntimeConfig, device: &Device) -> Result<Self> {
         let engine = Engine::new(memory, device)?;
         let (layout, bytes) = (engine.layout().clone(), engine.bytes_per_agent());
-        Self::start(Source::Memory(memory.clone(), device.clone()), layout, bytes, config)
+        Self::start(Source::Memory(Box::new(memory.clone()), device.clone()), layout, bytes, config)
     }
 
     /// A runtime without agents, whose agents all share `model`: each step carries its heads and its readout

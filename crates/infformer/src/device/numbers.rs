@@ -33,6 +33,11 @@ pub(super) fn most_peaks(plan: &MemoryPlan) -> usize {
     plan.config.recall.peaks.min((plan.short_term_rows() + long_term) / 2 + 1)
 }
 
+/// Words from one row of ψ to the next: an odd number.
+fn pitch(columns: usize) -> usize {
+    columns | 1
+}
+
 /// The `#define`s of a configuration. Errors: what the kernel does not have.
 pub(super) fn numbers(plan: &MemoryPlan, threads: usize) -> Result<String> {
     let refuse = |policy: &'static str| Err(Error::Device { policy, device: "a CUDA device".into() });
@@ -75,6 +80,7 @@ pub(super) fn numbers(plan: &MemoryPlan, threads: usize) -> Result<String> {
                 ("CELLS", cells.to_string()),
                 ("HALVES", u8::from(linear.grid.columns() < cells).to_string()),
                 ("COLUMNS", linear.grid.columns().to_string()),
+                ("PITCH", pitch(linear.grid.columns()).to_string()),
                 ("POWER_LAW", "0".into()),
                 ("UNIFORM", "1".into()),
                 ("GEOMETRIC", "2".into()),
@@ -104,8 +110,8 @@ pub(super) fn numbers(plan: &MemoryPlan, threads: usize) -> Result<String> {
     Ok(text)
 }
 
-/// 1/scale² \[d\], 0 where it is learnt; of a linear signal also ages at the cells' ends \[M + 1\], ψ \[M, N\] and its
-/// transpose \[N, columns\].
+/// 1/scale² \[d\], 0 where it is learnt; of a linear signal also ages at the cells' ends \[M + 1\] and ψ \[N, columns\],
+/// whose rows are [`pitch`] words apart.
 pub(super) fn constants(plan: &MemoryPlan) -> Vec<u32> {
     let precision = plan.layout.scales().iter().map(|scale| match scale {
         Scale::Given(scale) => 1.0 / (scale * scale),
@@ -120,10 +126,10 @@ pub(super) fn constants(plan: &MemoryPlan) -> Vec<u32> {
         }
         ages.resize(cells + 1, 0.0);
         constants.extend(ages.iter().map(|age| *age as f32));
-        (0..cells).for_each(|cell| constants.extend_from_slice(grid.row(cell)));
         let columns = grid.columns();
         for n in 0..linear.basis.count() {
             constants.extend((0..columns).map(|cell| grid.row(cell)[n]));
+            constants.extend(std::iter::repeat_n(0.0, pitch(columns) - columns));
         }
     }
     constants.into_iter().map(f32::to_bits).collect()

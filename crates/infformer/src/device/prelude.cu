@@ -1,23 +1,49 @@
-// The words of tick.cu on a CUDA device.
-#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
+// The words of tick.cu on a CUDA device: an agent has a warp.
+
+// The more agents a block has, the fewer registers each of them has; a block has a multiprocessor for itself. These are
+// the best of 16 to 32 on an H200.
+#define MOST_AGENTS (LINEAR ? 24 : 28)
+#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS *MOST_AGENTS)
 #define FUNCTION static __device__ __forceinline__
 // As much as the launch says: a device has more than a program can ask for by itself.
-#define ROOM(room)                                                                                                     \
-    extern __shared__ __align__(8) unsigned char bytes[];                                                              \
-    Room *room = (Room *)bytes
+#define SHARED(shared, room)                                                                                           \
+    extern __shared__ __align__(16) unsigned char bytes[];                                                             \
+    float *shared = (float *)bytes;                                                                                    \
+    Room *room = (Room *)(shared + SHARED_CONSTANTS) + AGENT
+#define ALIGNED __align__(16)
 #define CONSTANT static __constant__
+#define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(count) PRAGMA(unroll count)
 #define THREAD threadIdx.x
-#define TURN blockIdx.x
+#define AGENT threadIdx.y
+#define AGENTS blockDim.y
+#define FIRST_TURN (blockIdx.x * blockDim.y + threadIdx.y)
+#define TURNS_AT_ONCE (gridDim.x * blockDim.y)
 #define INFINITY __int_as_float(0x7f800000)
+#define EVERY_THREAD 0xffffffffu
 
-FUNCTION void barrier() { __syncthreads(); }
+// Waits for the threads of the agent, and for those of the block.
+FUNCTION void barrier() { __syncwarp(); }
+FUNCTION void everybody() { __syncthreads(); }
 
-// The sum over eight neighbouring threads, for each of them.
-FUNCTION float sum_of_8(float value) {
-    value += __shfl_xor_sync(0xffffffffu, value, 4);
-    value += __shfl_xor_sync(0xffffffffu, value, 2);
-    return value + __shfl_xor_sync(0xffffffffu, value, 1);
+// The value of the thread whose number differs in the bits of the mask.
+FUNCTION float exchange(float value, unsigned int mask) { return __shfl_xor_sync(EVERY_THREAD, value, mask); }
+FUNCTION unsigned int exchange_place(unsigned int value, unsigned int mask) {
+    return __shfl_xor_sync(EVERY_THREAD, value, mask);
 }
 
-// Adds to a counter that all blocks share; gives what it was before.
+// The value of the thread so many before; where there is none, anything.
+FUNCTION float earlier(float value, unsigned int step) { return __shfl_up_sync(EVERY_THREAD, value, step); }
+FUNCTION unsigned long long earlier_count(unsigned long long value, unsigned int step) {
+    return __shfl_up_sync(EVERY_THREAD, value, step);
+}
+
+// Brings the 128 bytes around a float nearer.
+FUNCTION void prefetch(const float *place) { asm volatile("prefetch.global.L2 [%0];" ::"l"(place)); }
+
+// Adds to a counter that all agents share; gives what it was before.
 FUNCTION unsigned int reserve(unsigned int *counter, unsigned int count) { return atomicAdd(counter, count); }
+
+// To two units in the last place.
+FUNCTION float quotient(float dividend, float divisor) { return __fdividef(dividend, divisor); }

@@ -43,22 +43,69 @@ pub(super) const BUFFERS: usize = Buffer::Peaks as usize + 1;
 /// The first ones are inputs, written anew at every tick.
 pub(super) const INPUTS: usize = Buffer::Targets as usize + 1;
 
-/// A device that runs `tick.cu` on its buffers. Calls take effect in their order.
+/// How many launches can be under way at once: one whose inputs are sent, one that runs, one whose answers are sent
+/// back.
+pub(super) const LANES: usize = 3;
+
+impl Buffer {
+    /// All of them, in their order.
+    #[cfg(feature = "cuda")]
+    pub(super) const ALL: [Self; BUFFERS] = {
+        use Buffer::*;
+        [
+            Turns,
+            Observations,
+            Writes,
+            QueryStarts,
+            Channels,
+            Targets,
+            Constants,
+            Maps,
+            States,
+            Places,
+            Answers,
+            Found,
+            Counter,
+            Peaks,
+        ]
+    };
+
+    /// Whether all launches use the same one.
+    pub(super) fn is_common(self) -> bool {
+        matches!(self, Buffer::Constants | Buffer::Maps | Buffer::States | Buffer::Places)
+    }
+}
+
+/// How much of its buffers a launch uses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Launch {
+    /// Words of each input.
+    pub inputs: [usize; INPUTS],
+    pub turns: usize,
+    /// Words of the answers.
+    pub answers: usize,
+}
+
+/// A device that runs `tick.cu` on its buffers. The launches of a tick are numbered from 0. Number n is in lane
+/// n modulo [`LANES`], which has inputs and outputs of its own, and must have been received before the next one there
+/// begins. What is common to all is changed, and read, when none is under way; no slot is in two of them.
 pub(super) trait Processor: fmt::Debug + Send + Sync {
-    /// Makes a buffer at least so long; what is in it stays.
-    fn reserve(&mut self, buffer: Buffer, words: usize) -> Result<()>;
-    /// Writes words into a buffer.
+    /// Makes a buffer, a launch's or a common one, at least so long; what is in a common one stays.
+    fn reserve(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<()>;
+    /// Writes words into a common buffer.
     fn write(&mut self, buffer: Buffer, at: usize, words: &[u32]) -> Result<()>;
-    /// Fills a part of a buffer with zeros.
+    /// Fills a part of a common buffer with zeros.
     fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()>;
-    /// Reads words of a buffer.
+    /// Reads words of a common buffer.
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()>;
-    /// The host's side of the inputs, as long as they were reserved, to be filled.
-    fn inputs(&mut self) -> Result<[&mut [u32]; INPUTS]>;
-    /// Sends the first words of each input to the device and runs so many turns.
-    fn launch(&mut self, inputs: [usize; INPUTS], turns: usize) -> Result<()>;
-    /// The first words of a buffer, on the host's side.
-    fn receive(&mut self, buffer: Buffer, words: usize) -> Result<&[u32]>;
-    /// How long the last launch's kernel took on the device, where the device says so.
-    fn kernel_time(&self) -> Result<Option<Duration>>;
+    /// The host's side of a launch's inputs, as long as they were reserved, to be filled.
+    fn inputs(&mut self, number: usize) -> Result<[&mut [u32]; INPUTS]>;
+    /// Sends the inputs to the device, sets the counter to 0, runs the turns, and sends the answers back; does not wait.
+    fn launch(&mut self, number: usize, launch: &Launch) -> Result<()>;
+    /// Waits for a launch, and gives its answers.
+    fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]>;
+    /// The first words of another output of a launch whose answers have been taken.
+    fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]>;
+    /// How long kernels of the tick's launches, all over by now, were running, where the device says so.
+    fn kernel_time(&self, launches: usize) -> Result<Option<Duration>>;
 }

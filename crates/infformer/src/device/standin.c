@@ -1,7 +1,7 @@
-// A stand-in for a device: runs tick.cu as an ordinary program, a thread for a thread, a block after another. The test
+// A stand-in for a device: runs tick.cu as an ordinary program, a thread for a thread, an agent after another. The test
 // that starts it writes commands to its input, of words of four bytes: 0 and a buffer and a number of words (make room),
 // 1 and a buffer, a place, a number and as many words (write), 2 and a buffer, a place and a number (read them back), 3
-// and a number of blocks (run).
+// and a lane and a number of turns (run). Buffers of a lane are numbered on from those of the lane before.
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -12,16 +12,22 @@
 
 #define KERNEL static void
 #define FUNCTION static inline
-#define ROOM(room)                                                                                                     \
-    static Room shared;                                                                                                \
-    Room *room = &shared
+#define SHARED(shared, room)                                                                                           \
+    static float shared[SHARED_CONSTANTS + 1];                                                                         \
+    static Room own_room;                                                                                              \
+    Room *room = &own_room
+#define ALIGNED _Alignas(16)
 #define CONSTANT static
+#define UNROLL
+#define UNROLL_BY(count)
 #define THREAD thread_number
-#define TURN turn_number
+#define AGENT 0
+#define AGENTS 1
+#define FIRST_TURN 0
+#define TURNS_AT_ONCE 1
 
-static _Thread_local unsigned int thread_number, turn_number;
+static _Thread_local unsigned int thread_number;
 static atomic_uint arrived, round_number;
-static float values[THREADS];
 
 static void barrier(void) {
     unsigned int own = atomic_load(&round_number);
@@ -34,15 +40,26 @@ static void barrier(void) {
     }
 }
 
-static float sum_of_8(float value) {
-    values[thread_number] = value;
-    barrier();
-    float sum = 0;
-    for (unsigned int at = 0; at < 8; at++)
-        sum += values[thread_number / 8 * 8 + at];
-    barrier();
-    return sum;
-}
+static void everybody(void) { barrier(); }
+
+// What a thread has when all have said what they have.
+#define SAY(NAME, TYPE, FROM)                                                                                          \
+    static TYPE NAME(TYPE value, unsigned int number) {                                                                \
+        static TYPE values[THREADS];                                                                                   \
+        values[thread_number] = value;                                                                                 \
+        barrier();                                                                                                     \
+        TYPE said = values[FROM];                                                                                      \
+        barrier();                                                                                                     \
+        return said;                                                                                                   \
+    }
+SAY(exchange, float, thread_number ^ number)
+SAY(exchange_place, unsigned int, thread_number ^ number)
+SAY(earlier, float, thread_number < number ? thread_number : thread_number - number)
+SAY(earlier_count, unsigned long long, thread_number < number ? thread_number : thread_number - number)
+
+static void prefetch(const float *place) { (void)place; }
+
+static float quotient(float dividend, float divisor) { return dividend / divisor; }
 
 static unsigned int reserve(unsigned int *counter, unsigned int count) {
     unsigned int before = *counter;
@@ -53,17 +70,16 @@ static unsigned int reserve(unsigned int *counter, unsigned int count) {
 #include "tick.cu"
 
 #define BUFFERS 14
-static u32 *buffers[BUFFERS];
-static u32 blocks;
+#define LANES 3
+static u32 *buffers[LANES * BUFFERS];
+static u32 lane, turns;
 
 static void *run(void *number) {
     thread_number = (unsigned int)(size_t)number;
-    for (turn_number = 0; turn_number < blocks; turn_number++) {
-        u32 **b = buffers;
-        tick((Turn *)b[0], (float *)b[1], b[2], b[3], b[4], (float *)b[5], (float *)b[6], (float *)b[7], (float *)b[8],
-             b[9], (float *)b[10], b[11], b[12], (float *)b[13]);
-        barrier();
-    }
+    // Constants, maps, states and places are common: the first lane's.
+    u32 **b = buffers + lane * BUFFERS, **common = buffers;
+    tick((Turn *)b[0], (float *)b[1], b[2], b[3], b[4], (float *)b[5], (float *)common[6], (float *)common[7],
+         (float *)common[8], common[9], (float *)b[10], b[11], b[12], (float *)b[13], turns);
     return NULL;
 }
 
@@ -91,7 +107,9 @@ int main(void) {
             fflush(stdout);
             break;
         default:
-            take(&blocks, 1);
+            take(command, 2);
+            lane = command[0];
+            turns = command[1];
             pthread_t threads[THREADS];
             for (size_t number = 0; number < THREADS; number++)
                 pthread_create(&threads[number], NULL, run, (void *)number);

@@ -2,7 +2,7 @@
 //! and the compiler's race detector looks on where there is one.
 #![allow(clippy::unwrap_used)]
 
-use super::processor::{BUFFERS, Buffer, INPUTS, Processor};
+use super::processor::{BUFFERS, Buffer, INPUTS, LANES, Launch, Processor};
 use crate::error::{Error, Result};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -14,8 +14,10 @@ pub(super) struct Standin {
     child: Child,
     input: BufWriter<ChildStdin>,
     output: BufReader<ChildStdout>,
-    lengths: [usize; BUFFERS],
-    inputs: [Vec<u32>; INPUTS],
+    lengths: [usize; LANES * BUFFERS],
+    inputs: [[Vec<u32>; INPUTS]; LANES],
+    /// Of each lane, whether a launch is under way, whose answers nobody took.
+    under_way: [bool; LANES],
     received: Vec<u32>,
     program: PathBuf,
 }
@@ -55,10 +57,10 @@ impl Standin {
             .unwrap();
         let input = BufWriter::new(child.stdin.take().unwrap());
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (inputs, received) = Default::default();
-        let mut started = Self { child, input, output, lengths: [0; BUFFERS], inputs, received, program };
+        let (lengths, (inputs, under_way, received)) = ([0; LANES * BUFFERS], Default::default());
+        let mut started = Self { child, input, output, lengths, inputs, under_way, received, program };
         // A race detector does not start on every system.
-        let answers = started.reserve(Buffer::Counter, 1).and_then(|()| started.read(Buffer::Counter, 0, &mut [0]));
+        let answers = started.reserve(0, Buffer::Maps, 1).and_then(|()| started.read(Buffer::Maps, 0, &mut [0]));
         if let Err(error) = answers {
             assert!(!checks.is_empty(), "the stand-in does not answer: {error}");
             eprintln!("SKIPPED: the kernel was not run with {checks:?}: it does not start here");
@@ -67,10 +69,33 @@ impl Standin {
         Some(started)
     }
 
+    /// Copies words of a buffer to the host.
+    fn fetch(&mut self, place: usize, at: usize, words: &mut [u32]) -> Result<()> {
+        assert!(at + words.len() <= self.lengths[place], "buffer {place} is too short");
+        self.say(&[2, place as u32, at as u32, words.len() as u32])?;
+        self.input.flush().map_err(failed)?;
+        let mut bytes = vec![0; 4 * words.len()];
+        self.output.read_exact(&mut bytes).map_err(failed)?;
+        let read = bytes.as_chunks::<4>().0;
+        words.iter_mut().zip(read).for_each(|(word, bytes)| *word = u32::from_ne_bytes(*bytes));
+        Ok(())
+    }
+
+    /// What is common to all launches may change now.
+    fn assert_idle(&self) {
+        assert_eq!(self.under_way, [false; LANES], "a launch was not received");
+    }
+
     fn say(&mut self, words: &[u32]) -> Result<()> {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.input.write_all(&bytes).map_err(failed)
     }
+}
+
+/// The number of a launch's or a common buffer.
+fn place(number: usize, buffer: Buffer) -> usize {
+    let lane = if buffer.is_common() { 0 } else { number % LANES };
+    lane * BUFFERS + buffer as usize
 }
 
 fn failed(error: std::io::Error) -> Error {
@@ -86,19 +111,21 @@ impl Drop for Standin {
 }
 
 impl Processor for Standin {
-    fn reserve(&mut self, buffer: Buffer, words: usize) -> Result<()> {
-        let length = &mut self.lengths[buffer as usize];
+    fn reserve(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<()> {
+        let place = place(number, buffer);
+        let length = &mut self.lengths[place];
         if words <= *length {
             return Ok(());
         }
         *length = words;
-        if let Some(input) = self.inputs.get_mut(buffer as usize) {
+        if let Some(input) = self.inputs[number % LANES].get_mut(buffer as usize) {
             input.resize(words, 0);
         }
-        self.say(&[0, buffer as u32, words as u32])
+        self.say(&[0, place as u32, words as u32])
     }
 
     fn write(&mut self, buffer: Buffer, at: usize, words: &[u32]) -> Result<()> {
+        self.assert_idle();
         assert!(at + words.len() <= self.lengths[buffer as usize], "{buffer:?} is too short");
         self.say(&[1, buffer as u32, at as u32, words.len() as u32])?;
         self.say(words)
@@ -109,39 +136,44 @@ impl Processor for Standin {
     }
 
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()> {
-        assert!(at + words.len() <= self.lengths[buffer as usize], "{buffer:?} is too short");
-        self.say(&[2, buffer as u32, at as u32, words.len() as u32])?;
-        self.input.flush().map_err(failed)?;
-        let mut bytes = vec![0; 4 * words.len()];
-        self.output.read_exact(&mut bytes).map_err(failed)?;
-        let read = bytes.as_chunks::<4>().0;
-        words.iter_mut().zip(read).for_each(|(word, bytes)| *word = u32::from_ne_bytes(*bytes));
-        Ok(())
+        self.assert_idle();
+        self.fetch(buffer as usize, at, words)
     }
 
-    fn inputs(&mut self) -> Result<[&mut [u32]; INPUTS]> {
-        Ok(self.inputs.each_mut().map(Vec::as_mut_slice))
+    fn inputs(&mut self, number: usize) -> Result<[&mut [u32]; INPUTS]> {
+        assert!(!self.under_way[number % LANES], "launch {number} would overtake another");
+        Ok(self.inputs[number % LANES].each_mut().map(Vec::as_mut_slice))
     }
 
-    fn launch(&mut self, inputs: [usize; INPUTS], turns: usize) -> Result<()> {
-        for (number, words) in inputs.into_iter().enumerate() {
-            self.say(&[1, number as u32, 0, words as u32])?;
-            let input = std::mem::take(&mut self.inputs[number]);
-            self.say(&input[..words])?;
-            self.inputs[number] = input;
+    fn launch(&mut self, number: usize, launch: &Launch) -> Result<()> {
+        let lane = number % LANES;
+        self.under_way[lane] = true;
+        for (input, words) in launch.inputs.into_iter().enumerate() {
+            self.say(&[1, (lane * BUFFERS + input) as u32, 0, words as u32])?;
+            let own = std::mem::take(&mut self.inputs[lane][input]);
+            self.say(&own[..words])?;
+            self.inputs[lane][input] = own;
         }
-        self.say(&[3, turns as u32])
+        self.reserve(number, Buffer::Counter, 1)?;
+        self.say(&[1, place(number, Buffer::Counter) as u32, 0, 1, 0])?;
+        self.say(&[3, lane as u32, launch.turns as u32])
     }
 
-    fn receive(&mut self, buffer: Buffer, words: usize) -> Result<&[u32]> {
+    fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]> {
+        assert!(std::mem::take(&mut self.under_way[number % LANES]), "launch {number} was not there");
+        self.receive(number, Buffer::Answers, words)
+    }
+
+    fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]> {
         let mut received = std::mem::take(&mut self.received);
         received.resize(words, 0);
-        self.read(buffer, 0, &mut received)?;
+        self.fetch(place(number, buffer), 0, &mut received)?;
         self.received = received;
         Ok(&self.received)
     }
 
-    fn kernel_time(&self) -> Result<Option<Duration>> {
+    fn kernel_time(&self, _launches: usize) -> Result<Option<Duration>> {
+        self.assert_idle();
         Ok(None)
     }
 }

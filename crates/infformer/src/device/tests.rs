@@ -106,10 +106,13 @@ fn difference(found: &Answer, expected: &Answer) -> Option<f32> {
         (found.confidence, expected.confidence),
     ];
     pairs.extend(found.value.iter().copied().zip(expected.value.iter().copied()));
-    if found.peaks().len() != expected.peaks().len() {
+    // What weighs less is within the rounding of what weighs one: which of it is listed is chance.
+    let [found, expected] = [found, expected].map(|answer| answer.peaks().filter(|peak| peak.weight > 1e-6));
+    let (found, expected) = (found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    if found.len() != expected.len() {
         return None;
     }
-    for (found, expected) in found.peaks().zip(expected.peaks()) {
+    for (found, expected) in found.into_iter().zip(expected) {
         // Peaks of nearly equal mass may have changed places.
         if off(found.age, expected.age) > 0.01 {
             return None;
@@ -218,13 +221,12 @@ fn gaussian_densities_are_the_hosts() {
     for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
         let mut config = config(forgetting, 8, 2, 3);
         config.recall.density = Density::Gaussian;
-        config.recall.peaks = 1;
         lives_alike(&config, 100);
     }
 }
 
-/// Threads of a block that touch the same memory have a barrier between them, where rows are shorter than a block and
-/// where they are longer.
+/// Threads of an agent that touch the same memory have a barrier between them, where rows are shorter than the threads
+/// are many and where they are longer.
 #[test]
 fn threads_do_not_race() {
     for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
@@ -234,6 +236,15 @@ fn threads_do_not_race() {
                 lives_as_on_the_host(&config, 70, device);
             }
         }
+    }
+}
+
+/// Constants that a block's memory does not hold are read from afar.
+#[test]
+fn large_signals_are_the_hosts() {
+    let config = config(power_law(), 128, 4, 3);
+    if let Some(device) = on_standin(&config, 8, &[]) {
+        lives_as_on_the_host(&config, 40, device);
     }
 }
 
@@ -249,11 +260,11 @@ fn blocks_are_as_on_a_gpu() {
     for (groups, peaks) in [(one, 0), (three, 8)] {
         let mut config = config(Forgetting::Adaptive(AdaptiveRule::default()), 10, 1, 3);
         (config.groups, config.recall.peaks) = (groups, peaks);
-        if let Some(device) = on_standin(&config, 64, &[]) {
+        if let Some(device) = on_standin(&config, 32, &[]) {
             lives_as_on_the_host(&config, 60, device);
         }
     }
-    if let Some(device) = on_standin(&config(power_law(), 12, 4, 3), 64, &[]) {
+    if let Some(device) = on_standin(&config(power_law(), 12, 4, 3), 32, &[]) {
         lives_as_on_the_host(&config(power_law(), 12, 4, 3), 60, device);
     }
 }
@@ -283,6 +294,8 @@ fn a_gpu_is_the_hosts() {
             std::thread::scope(|scope| scope.spawn(|| lives_as_on_the_host(&config, 300, engine)).join()).unwrap();
         }
     }
+    let large = config(power_law(), 128, 4, 3);
+    lives_as_on_the_host(&large, 300, Engine::new(&large, &gpu).unwrap());
 }
 
 /// Memories move between the host and a device while they live, and nothing is lost on the way.

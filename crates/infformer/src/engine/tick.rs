@@ -49,8 +49,8 @@ impl Engine {
         self.steps += 1;
         self.end_watch();
         let width = self.layout.width();
-        answers.start(3 + width);
         if step.agents.is_empty() {
+            answers.start(3 + width);
             return Ok(());
         }
         if let Some(watched) = self.watched.as_ref().map(|watched| watched.slot)
@@ -62,6 +62,7 @@ impl Engine {
         if let Some(device) = &mut self.device {
             return device.tick_crowd(&mut self.plan, step, answers);
         }
+        answers.start(3 + width);
         let mut own = AgentStep::new(AgentId { slot: 0, generation: 0 }, self.layout.clone(), 2);
         if !step.channels.is_empty() {
             own.queries.push(Query::new());
