@@ -85,6 +85,7 @@ impl CrowdAnswers {
     pub(crate) fn make_room(&mut self, row: usize, rows: usize) {
         self.row = row;
         self.rows.resize(rows * row, 0.0);
+        self.kernel_time = None;
     }
 
     /// Replaces some rows by these, given in words.

@@ -33,7 +33,7 @@ const TURN: usize = 12;
 const PART: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// Agents of a crowd that one thread of the host has in hand at a time.
-const STRETCH: usize = 1 << 10;
+const STRETCH: usize = if cfg!(test) { 1 } else { 1 << 10 };
 
 /// Under `Uniform`, words of matrices that stay on the device from tick to tick: 256 MiB.
 const MAP_WORDS: usize = 1 << 26;
@@ -292,6 +292,9 @@ impl DeviceArena {
     fn run(&mut self, plan: &MemoryPlan, steps: &mut [AgentStep]) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         let outcome = self.run_batch(plan, &batch, steps);
+        if outcome.is_err() {
+            self.processor.drain();
+        }
         batch.clear();
         self.batch = batch;
         outcome
@@ -401,6 +404,10 @@ impl DeviceArena {
                 counters.advance(plan);
             }
         });
+        if outcome.is_err() {
+            self.processor.drain();
+            answers.start(plan.layout.width() + 3);
+        }
         outcome
     }
 
@@ -418,6 +425,10 @@ impl DeviceArena {
         let row = plan.layout.width() + 3;
         let part = |number| number * PART..agents.min((number + 1) * PART);
         let launches = agents.div_ceil(PART);
+        // Where memory is short, nothing has been launched yet.
+        for number in 0..launches.min(LANES) {
+            self.make_room(plan, number, part_totals(step, &part(number), writes), 0)?;
+        }
         for number in 0..launches + LANES {
             if let Some(over) = number.checked_sub(LANES).filter(|over| *over < launches) {
                 let rows = if answers.is_empty() { 0..0 } else { part(over) };
@@ -466,16 +477,9 @@ impl DeviceArena {
         writes: &Writes,
     ) -> Result<()> {
         let (width, constraints) = (plan.layout.width(), step.channels.len());
-        let agents = &step.agents[part.clone()];
-        let queries = if constraints > 0 { agents.len() } else { 0 };
-        let maps = writes.of(&part);
-        let totals = Totals {
-            turns: agents.len(),
-            observations: agents.len(),
-            writes: maps.len(),
-            queries,
-            constraints: constraints * queries,
-        };
+        let (agents, maps) = (&step.agents[part.clone()], writes.of(&part));
+        let totals = part_totals(step, &part, writes);
+        let queries = totals.queries;
         let launch = self.make_room(plan, number, totals, 0)?;
         let [turns, observations, own_maps, query_starts, channels, targets] = self.processor.inputs(number)?;
         own_maps[..maps.len()].copy_from_slice(maps);
@@ -511,6 +515,14 @@ impl DeviceArena {
         rayon::join(pack_turns, pack_queries);
         self.processor.launch(number, &launch)
     }
+}
+
+/// How much of each input a part of a crowd has.
+fn part_totals(step: &CrowdStep, part: &Range<usize>, writes: &Writes) -> Totals {
+    let (agents, constraints) = (part.len(), step.channels.len());
+    let queries = if constraints > 0 { agents } else { 0 };
+    let writes = writes.of(part).len();
+    Totals { turns: agents, observations: agents, writes, queries, constraints: constraints * queries }
 }
 
 /// The numbers of the maps of a crowd's writes; nothing where the kernel knows them.

@@ -125,11 +125,10 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     cells.add_expected(agent, 0..cells.len(), mass, &mut answer.value, expectation);
     for peak in peaks.iter() {
         let range = peak.start..peak.end;
-        let share = if peak.mass > 0.0 { 1.0 / peak.mass } else { 0.0 };
         weights.clear();
         weights.extend(range.clone().map(|cell| {
             let near = similarity[cell] >= NEAR * peak.height;
-            if near { mass[cell] * share } else { 0.0 }
+            if near && peak.mass > 0.0 { mass[cell] / peak.mass } else { 0.0 }
         }));
         // The peak proper: the others of its basin weigh nothing.
         let near = |weight: &f32| *weight != 0.0;

@@ -75,23 +75,29 @@ impl Cuda {
     /// the device cannot hold.
     pub(super) fn new(device: &CudaDevice, numbers: &str) -> Result<Self> {
         let context = CudaContext::new(device.cuda_stream().context().ordinal()).map_err(failed)?;
-        // SAFETY: what is common to the streams changes on the first one, when nothing is under way on the others, and
-        // they wait for it (`is_unsettled`); all else is on one stream, in the order in which it was asked for.
+        // SAFETY: what is common to the streams changes on the first one, when nothing is under way on the others (after
+        // an error, and before anything is dropped, `drain` waits for them), and they wait for it (`is_unsettled`); all
+        // else is on one stream, in the order in which it was asked for.
         unsafe { context.disable_event_tracking() };
         let lanes: [Lane; LANES] = each(|| Lane::new(&context))?;
         let (major, minor) = context.compute_capability().map_err(failed)?;
-        let compiled = compile(numbers, format!("--gpu-architecture=compute_{major}{minor}"))?;
-        let module = context.load_module(compiled).map_err(failed)?;
-        let kernel = module.load_function("tick").map_err(failed)?;
-        let room = room(&lanes[0].stream, &module)?;
+        let architecture = format!("--gpu-architecture=compute_{major}{minor}");
         let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-        let most = context.attribute(attribute).map_err(failed)?;
-        let most = u32::try_from(most).map_err(failed)?;
-        let agents = most.saturating_sub(room[0]) / room[1].max(1);
+        let most = u32::try_from(context.attribute(attribute).map_err(failed)?).map_err(failed)?;
+        let load = |numbers: &str| {
+            let module = context.load_module(compile(numbers, architecture.clone())?).map_err(failed)?;
+            let room = room(&lanes[0].stream, &module)?;
+            Ok::<_, Error>((module, room, most.saturating_sub(room[0]) / room[1].max(1)))
+        };
+        let (mut module, mut room, mut agents) = load(numbers)?;
         if agents == 0 {
-            let needed = room[0].saturating_add(room[1]);
-            return Err(failed(format!("it needs {needed} bytes of shared memory, the device has {most}")));
+            (module, room, agents) = load(&format!("{numbers}#define FAR_CONSTANTS\n"))?;
         }
+        if agents == 0 {
+            let needed = room[1];
+            return Err(failed(format!("it needs {needed} bytes of shared memory an agent, the device has {most}")));
+        }
+        let kernel = module.load_function("tick").map_err(failed)?;
         let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
         let threads = u32::try_from(kernel.get_attribute(attribute).map_err(failed)?).map_err(failed)?;
         let agents = agents.min(threads / THREADS as u32);
@@ -107,6 +113,13 @@ impl Cuda {
         self.lanes[0].wait()?;
         self.is_unsettled = false;
         Ok(())
+    }
+}
+
+/// No memory is given back while the device may still use it.
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.drain();
     }
 }
 
@@ -193,12 +206,16 @@ impl Processor for Cuda {
             self.is_unsettled = true;
             return Ok(());
         }
-        // What is written anew at every tick grows seldom, and both sides of it together.
+        // What is written anew at every tick grows seldom, and both sides of it together, or neither.
         let words = words.next_power_of_two();
-        *own = lane.stream.alloc_zeros::<u32>(words).map_err(failed)?;
+        let longer = lane.stream.alloc_zeros::<u32>(words).map_err(failed)?;
         if let Some(input) = lane.inputs.get_mut(buffer as usize) {
-            *input = pinned(&self.context, words)?;
+            let there = pinned(&self.context, words)?;
+            // The device may still read what is there.
+            lane.stream.synchronize().map_err(failed)?;
+            *input = there;
         }
+        *own = longer;
         Ok(())
     }
 
@@ -255,6 +272,8 @@ impl Processor for Cuda {
             0 => (&mut first[0], None),
             number => (&mut others[number - 1], Some(&first[0])),
         };
+        // Once the kernel runs, nothing is left that lack of memory could refuse.
+        lane.received(launch.answers)?;
         for ((words, input), own) in launch.inputs.into_iter().zip(&lane.inputs).zip(&mut lane.buffers) {
             if words > 0 {
                 let here = &input.as_slice().map_err(failed)?[..words];
@@ -296,6 +315,13 @@ impl Processor for Cuda {
         lane.send_back(buffer, words)?;
         lane.wait()?;
         lane.received(words).map(|received| &*received)
+    }
+
+    fn drain(&mut self) {
+        for lane in &self.lanes {
+            // What went wrong was told where it did.
+            let _ = lane.wait();
+        }
     }
 
     fn kernel_time(&self, launches: usize) -> Result<Option<Duration>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Arrays of words of four bytes on the device, in the order of the kernel's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Buffer {
-    /// What each block of threads is to do \[turns, 12\].
+    /// What each agent is to do \[turns, 12\].
     Turns,
     /// Rows of channels and interval \[observations, d + 1\].
     Observations,
@@ -106,6 +106,8 @@ pub(super) trait Processor: fmt::Debug + Send + Sync {
     fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]>;
     /// The first words of another output of a launch whose answers have been taken.
     fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]>;
+    /// Waits until nothing is under way, whatever became of it: after an error, before anything else is asked.
+    fn drain(&mut self);
     /// How long kernels of the tick's launches, all over by now, were running, where the device says so.
     fn kernel_time(&self, launches: usize) -> Result<Option<Duration>>;
 }

@@ -1,4 +1,4 @@
-//! A stand-in for a device: `tick.cu` as an ordinary program, compiled with `cc`. It has as many threads as a block,
+//! A stand-in for a device: `tick.cu` as an ordinary program, compiled with `cc`. It has as many threads as an agent has,
 //! and the compiler's race detector looks on where there is one.
 #![allow(clippy::unwrap_used)]
 
@@ -170,6 +170,10 @@ impl Processor for Standin {
         self.fetch(place(number, buffer), 0, &mut received)?;
         self.received = received;
         Ok(&self.received)
+    }
+
+    fn drain(&mut self) {
+        self.under_way = [false; LANES];
     }
 
     fn kernel_time(&self, _launches: usize) -> Result<Option<Duration>> {

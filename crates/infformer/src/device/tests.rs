@@ -10,7 +10,7 @@ use crate::engine::{AgentId, AgentStep, Engine, LoadedClock};
 use crate::error::Error;
 use crate::forgetting::{AdaptiveRule, Forgetting, Projection};
 use crate::plan::{Counters, MemoryPlan};
-use crate::query::{Answer, AnswerDetail, Query};
+use crate::query::{Answer, AnswerDetail, Peak, Query};
 use crate::view::ViewRequest;
 use candle_core::Device;
 use rand::{RngExt, SeedableRng};
@@ -106,6 +106,9 @@ fn difference(found: &Answer, expected: &Answer) -> Option<f32> {
         (found.confidence, expected.confidence),
     ];
     pairs.extend(found.value.iter().copied().zip(expected.value.iter().copied()));
+    let is_finite =
+        |peak: Peak| [peak.age, peak.weight, peak.confidence].iter().chain(peak.value).all(|n| n.is_finite());
+    assert!(found.peaks().all(is_finite), "{found:?}");
     // What weighs less is within the rounding of what weighs one: which of it is listed is chance.
     let [found, expected] = [found, expected].map(|answer| answer.peaks().filter(|peak| peak.weight > 1e-6));
     let (found, expected) = (found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
@@ -121,7 +124,8 @@ fn difference(found: &Answer, expected: &Answer) -> Option<f32> {
         pairs.push((found.confidence, expected.confidence));
         pairs.extend(found.value.iter().copied().zip(expected.value.iter().copied()));
     }
-    Some(pairs.into_iter().map(|(found, expected)| off(found, expected)).fold(0.0, f32::max))
+    let offs = pairs.into_iter().map(|(found, expected)| off(found, expected));
+    Some(offs.fold(0.0, |most, off| if off.is_nan() { f32::INFINITY } else { most.max(off) }))
 }
 
 /// Lives the same life on the host and on a device. Distances are at most some twenty squared scales here, and an
@@ -432,6 +436,41 @@ fn crowds_are_steps() {
                 ]
             ));
             assert_eq!(engines[engine].save_all().unwrap(), before);
+        }
+    }
+}
+
+/// Observations wider than an agent has threads, and wider than what is written and read at a time.
+#[test]
+fn wide_observations_are_the_hosts() {
+    use crate::crowd::{CrowdAnswers, CrowdStep};
+    const WIDTH: usize = 35;
+    let channels: Vec<String> = (0..WIDTH - 3).map(|channel| format!("c{channel}")).collect();
+    let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let groups = vec![
+        ChannelGroup::new("place", &["x", "y", "z"], "m", Scale::Given(1.0)),
+        ChannelGroup::new("features", &channels, "", Scale::Given(1.0)),
+    ];
+    for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
+        let config = MemoryConfig { groups: groups.clone(), ..config(forgetting, 9, 3, 2) };
+        let Some(device) = on_standin(&config, 8, &["-fsanitize=thread"]) else { return };
+        let mut engines = [Engine::new(&config, &Device::Cpu).unwrap(), device];
+        let agents = engines.each_mut().map(|engine| [engine.spawn().unwrap(), engine.spawn().unwrap()]);
+        let mut answers = [CrowdAnswers::default(), CrowdAnswers::default()];
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        for tick in 0..60 {
+            let observations: Vec<f32> = (0..2 * WIDTH).map(|_| random.random_range(-1.0..1.0)).collect();
+            let targets: Vec<f32> = (0..4).map(|_| random.random_range(-1.0..1.0)).collect();
+            for ((engine, agents), answers) in engines.iter_mut().zip(&agents).zip(&mut answers) {
+                let (observations, channels, targets) = (&observations, &[33, 1], &targets);
+                engine.step_crowd(&CrowdStep { agents, tick, observations, channels, targets }, answers).unwrap();
+            }
+            for agent in 0..2 {
+                let [expected, found] = answers.each_ref().map(|answers| answers.get(agent).unwrap());
+                let values = found.value.iter().copied().zip(expected.value.iter().copied());
+                let pairs = [(found.age, expected.age), (found.confidence, expected.confidence)];
+                assert!(pairs.into_iter().chain(values).all(|(found, expected)| off(found, expected) < 2e-4));
+            }
         }
     }
 }

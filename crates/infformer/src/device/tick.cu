@@ -2,10 +2,10 @@
 // short-term ring, and answer its queries. Nothing of the state leaves the device.
 //
 // The host puts two texts in front: the numbers of one configuration, so that every loop has a length that the compiler
-// knows, and a prelude with the words of the device: KERNEL, FUNCTION, SHARED, CONSTANT, UNROLL, THREAD (of THREADS, of
-// an agent), AGENT (of AGENTS in a block), FIRST_TURN, TURNS_AT_ONCE, barrier, everybody, exchange, exchange_place,
-// earlier, earlier_count, prefetch and reserve. What is left is plain C, so that an ordinary program can run it too,
-// with threads for threads.
+// knows, and a prelude with the words of the device: KERNEL, FUNCTION, SHARED, ALIGNED, CONSTANT, UNROLL, UNROLL_BY,
+// INFINITY, THREAD (of THREADS, of an agent), AGENT (of AGENTS in a block), FIRST_TURN, TURNS_AT_ONCE, barrier,
+// everybody, exchange, exchange_place, earlier, earlier_count, prefetch, reserve and quotient. What is left is plain C,
+// so that an ordinary program can run it too, with threads for threads.
 //
 // The rules are those of the host's modules: the ring and the statistics (plan), blocks, moments, recall. Arithmetic is
 // single; ages of blocks, which must agree between groups, are whole numbers.
@@ -57,7 +57,7 @@ typedef unsigned long long u64;
 #define CONSTANTS D
 #endif
 // Words of the constants in the memory that a block shares, if there is room for them.
-#if CONSTANTS <= 12288
+#if CONSTANTS <= 12288 && !defined(FAR_CONSTANTS)
 #define SHARED_CONSTANTS ((CONSTANTS + 3) / 4 * 4)
 #else
 #define SHARED_CONSTANTS 0
@@ -805,7 +805,7 @@ FUNCTION float find_density(Reading *reading) {
         total += reading->mass[cell];
     }
     total = sum_of_all(total);
-    total = 1 / total;
+    total = total > 0 ? 1 / total : 0;
     for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
         reading->mass[cell] *= total;
 #if GAUSSIAN
@@ -834,7 +834,7 @@ FUNCTION float find_density(Reading *reading) {
         total += reading->mass[cell];
     }
     total = sum_of_all(total);
-    total = 1 / total;
+    total = total > 0 ? 1 / total : 0;
     for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
         reading->mass[cell] *= total;
 #endif
@@ -1000,10 +1000,10 @@ FUNCTION void answer(Reading *reading, const Life *life, const float *constants,
         u32 peak = reading->chosen[number];
         u32 from = reading->start[peak], to = reading->start[peak + 1];
         float least = NEAR * reading->height[peak], mass = reading->peak_mass[peak];
-        float share = mass > 0 ? 1 / mass : 0, age = 0;
+        float age = 0;
         for (u32 cell = from + THREAD; cell < to; cell += THREADS) {
             // The peak proper: the others of its basin weigh nothing.
-            reading->weight[cell] = reading->similarity[cell] >= least ? reading->mass[cell] * share : 0;
+            reading->weight[cell] = reading->similarity[cell] >= least && mass > 0 ? reading->mass[cell] / mass : 0;
             age += reading->weight[cell] * reading->age[cell];
         }
         barrier();
@@ -1087,7 +1087,7 @@ KERNEL tick(const Turn *turns, const float *observations, const u32 *writes, con
 #else
     const float *constants = all_constants;
 #endif
-    // Chunks of neighbours fill at fixed distances: by a prime number, so that no thread has all of them.
+    // Chunks of neighbours fill at fixed distances: by a prime number, so that no warp has all of them.
     u32 own = FIRST_TURN;
     for (u32 first = 0; first < count; first += TURNS_AT_ONCE) {
         if (first + own < count)

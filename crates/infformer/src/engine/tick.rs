@@ -42,8 +42,8 @@ impl Engine {
     /// peaks.
     ///
     /// Errors refuse the whole step, and nothing has changed then: an unknown agent, agents that are not in the order of
-    /// their slots, an array of the wrong length, a value that cannot be remembered, an earlier tick. The tensor library
-    /// failed: as in [`Engine::step`].
+    /// their slots, an array of the wrong length, a value that cannot be remembered, an earlier tick. Where the tensor library
+    /// or the device fails, the first agents may have seen what they saw: [`Engine::observations`] tells.
     pub fn step_crowd(&mut self, step: &CrowdStep, answers: &mut CrowdAnswers) -> Result<()> {
         self.check_crowd(step)?;
         self.steps += 1;
