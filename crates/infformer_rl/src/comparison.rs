@@ -9,6 +9,7 @@ use crate::policy::{PolicyConfig, Spaces};
 use crate::ppo::PpoConfig;
 use crate::trainer::{TrainingConfig, train};
 use candle_core::Device;
+use infformer::model::Normalisation;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Cell {
     pub steps: u64,
     /// Weight of the entropy.
     pub entropy: f64,
+    /// What passed a layer normalisation.
+    pub normalisation: Normalisation,
     /// Seconds of training.
     pub seconds: f64,
     /// The best mean return of an update's episodes: the published measure (MMER).
@@ -53,6 +56,8 @@ pub struct Row {
     pub steps: u64,
     /// Weight of the entropy.
     pub entropy: f64,
+    /// What passed a layer normalisation.
+    pub normalisation: Normalisation,
     /// Seconds of training, a seed.
     pub seconds: f64,
     /// Interquartile mean over the seeds of the best mean returns.
@@ -76,8 +81,10 @@ pub fn cell_run(
     seed: u64,
     steps: u64,
     ppo: PpoConfig,
+    normalisation: Normalisation,
 ) -> Result<TrainingConfig> {
-    let policy = PolicyConfig::named(memory, &Spaces::of(&*environment.make(), Some(CLOCK)))?;
+    let named = PolicyConfig::named(memory, &Spaces::of(&*environment.make(), Some(CLOCK)))?;
+    let policy = PolicyConfig { normalisation, ..named };
     Ok(TrainingConfig::new(&environment.name(), policy, ppo, steps, seed))
 }
 
@@ -90,8 +97,9 @@ pub fn cell(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Cell>> {
-    let (seed, entropy) = (config.seed, config.ppo.entropy);
-    let folder = output.join(format!("{}-{}-{entropy}-{seed}", config.environment, memory.name()));
+    let (seed, entropy, normalisation) = (config.seed, config.ppo.entropy, config.policy.normalisation);
+    let how = format!("{entropy}-{normalisation:?}").to_lowercase();
+    let folder = output.join(format!("{}-{}-{how}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
     // A cell of another configuration is trained again, which refuses its checkpoint.
     let (run, configuration) = (folder.join("run.ron"), config.to_ron()?);
@@ -117,6 +125,7 @@ pub fn cell(
         parameters: trained.policy.parameter_count(),
         steps: trained.progress.steps,
         entropy,
+        normalisation,
         seconds: trained.progress.seconds,
         best: trained.progress.best.unwrap_or(f64::NAN),
         evaluation: found.mean(),
@@ -180,6 +189,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             parameters: cell.parameters,
             steps: cell.steps,
             entropy: cell.entropy,
+            normalisation: cell.normalisation,
             seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
             best: interquartile_mean(&of(|cell| cell.best)),
             interval: interval(&of(|cell| cell.best)),
@@ -192,8 +202,8 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
 /// Rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
     let mut text =
-        "| environment | memory | parameters | steps | entropy | seeds | s a seed | best mean return | 95 % | greedy |\n\
-                    |---|---|---|---|---|---|---|---|---|---|\n"
+        "| environment | memory | parameters | steps | entropy | normalised | seeds | s a seed | best mean return | 95 % | \
+                    greedy |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
         let Row {
@@ -201,6 +211,7 @@ pub fn table(rows: &[Row]) -> String {
             parameters,
             steps,
             entropy,
+            normalisation,
             seeds,
             seconds,
             best,
@@ -210,7 +221,7 @@ pub fn table(rows: &[Row]) -> String {
         } = row;
         let memory = row.memory.name();
         text += &format!(
-            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {seeds} | {seconds:.0} | {best:.3} | \
+            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | {seconds:.0} | {best:.3} | \
              {low:.3} to {high:.3} | {evaluation:.3} |\n"
         );
     }

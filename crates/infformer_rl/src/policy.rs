@@ -34,6 +34,19 @@ pub struct PolicyConfig {
     /// The period of the clock that it sees, in ticks; `None`: it sees none. See [`Spaces::with_clock`].
     #[serde(default)]
     pub clock: Option<usize>,
+    /// What passes a layer normalisation: `Everything`, where it is not said. Of memories that are no transformers
+    /// `Parts` leaves just the encoded observation as it is. An observation of many inputs is then heard louder.
+    #[serde(default = "everything", skip_serializing_if = "is_everything")]
+    pub normalisation: Normalisation,
+}
+
+fn everything() -> Normalisation {
+    Normalisation::Everything
+}
+
+/// What is not written down, so that trainings from before it was there mean and are the same.
+fn is_everything(normalisation: &Normalisation) -> bool {
+    *normalisation == everything()
 }
 
 /// What a policy sees and does.
@@ -172,7 +185,7 @@ enum Body {
 #[derive(Debug)]
 struct Layer {
     encoder: Encoder,
-    encoder_norm: LayerNorm,
+    encoder_norm: Option<LayerNorm>,
     memory_norm: LayerNorm,
     memory: Box<dyn Memory>,
     feed_forward_norm: LayerNorm,
@@ -212,7 +225,10 @@ impl PolicyConfig {
     pub fn named(name: MemoryName, spaces: &Spaces) -> Result<Self> {
         const WIDTH: usize = 64;
         const FEED_FORWARD: usize = 128;
-        let config = |memory, feed_forward| Self { width: WIDTH, feed_forward, memory, clock: spaces.clock };
+        let config = |memory, feed_forward| {
+            let (clock, normalisation) = (spaces.clock, everything());
+            Self { width: WIDTH, feed_forward, memory, clock, normalisation }
+        };
         let ours = config(MemoryName::Infformer.config(0), FEED_FORWARD);
         let parameters = |config: &Self| Ok::<_, Error>(config.init(spaces, 0, &Device::Cpu)?.parameter_count());
         let most = parameters(&ours)?;
@@ -269,8 +285,7 @@ impl PolicyConfig {
             return None;
         };
         let base = ModelConfig::new(spaces.inputs.clone(), spaces.heads());
-        let (width, feed_forward) = (self.width, self.feed_forward);
-        let normalisation = Normalisation::Everything;
+        let (width, feed_forward, normalisation) = (self.width, self.feed_forward, self.normalisation);
         Some(ModelConfig {
             width,
             layers,
@@ -323,7 +338,10 @@ impl Layer {
         let heads = spaces.heads();
         Ok(Self {
             encoder: Encoder::new(&spaces.inputs, width, vb.pp("encoder"))?,
-            encoder_norm: LayerNorm::new(width, vb.pp("encoder.norm"))?,
+            encoder_norm: match config.normalisation {
+                Normalisation::Parts => None,
+                Normalisation::Everything => Some(LayerNorm::new(width, vb.pp("encoder.norm"))?),
+            },
             memory_norm: LayerNorm::new(width, vb.pp("memory_norm"))?,
             memory,
             feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
@@ -337,7 +355,11 @@ impl Layer {
     }
 
     fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.encoder_norm.forward(&self.encoder.forward(x, DType::F32)?)?)
+        let encoded = self.encoder.forward(x, DType::F32)?;
+        Ok(match &self.encoder_norm {
+            Some(norm) => norm.forward(&encoded)?,
+            None => encoded,
+        })
     }
 
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Said, Vec<Tensor>)> {

@@ -5,6 +5,7 @@ use crate::environments::EnvironmentConfig;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
+use infformer::model::Normalisation;
 use std::env;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -43,6 +44,24 @@ impl DeviceChoice {
             }
             DeviceChoice::Cuda => Device::new_cuda(0)?,
         })
+    }
+}
+
+/// What of a policy passes a layer normalisation.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum NormalisationChoice {
+    /// Also the encoded observation and what is read.
+    Everything,
+    /// What each part of a layer takes, and what the heads take.
+    Parts,
+}
+
+impl From<NormalisationChoice> for Normalisation {
+    fn from(choice: NormalisationChoice) -> Self {
+        match choice {
+            NormalisationChoice::Everything => Normalisation::Everything,
+            NormalisationChoice::Parts => Normalisation::Parts,
+        }
     }
 }
 

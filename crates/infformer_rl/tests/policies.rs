@@ -2,9 +2,9 @@
 //! nothing for the others; states can be kept; networks to be compared have as many parameters.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
-use infformer::model::{Input, Reset};
+use infformer::model::{Input, Normalisation, Reset};
 use infformer::{Channel, Scale};
 use infformer_rl::distribution::{Choice, choose, log_probability};
 use infformer_rl::environment::{ActionSpace, Ending};
@@ -32,7 +32,13 @@ fn spaces() -> Spaces {
 
 /// The named memory, narrow.
 fn policy(name: MemoryName) -> Policy {
-    let config = PolicyConfig { width: 16, feed_forward: 16, memory: name.config(12), clock: None };
+    let config = PolicyConfig {
+        width: 16,
+        feed_forward: 16,
+        memory: name.config(12),
+        clock: None,
+        normalisation: Normalisation::Everything,
+    };
     config.init(&spaces(), 3, &Device::Cpu).unwrap()
 }
 
@@ -241,5 +247,26 @@ proptest! {
             }
             prop_assert!((sum - f64::from(*found)).abs() < 1e-5, "{tick}: {sum} {found}");
         }
+    }
+}
+
+/// What is seen passes a normalisation or not, whatever remembers it; what is not said means that it does.
+#[test]
+fn what_is_seen_is_normalised_or_not() {
+    for name in [MemoryName::Gru, MemoryName::Infformer] {
+        let normed = PolicyConfig::named(name, &spaces()).unwrap();
+        let plain = PolicyConfig { normalisation: Normalisation::Parts, ..normed.clone() };
+        let policies = [&normed, &plain].map(|config| config.init(&spaces(), 0, &Device::Cpu).unwrap());
+        let has_norm = policies.each_ref().map(|policy| policy.parameters().get("encoder.norm.weight").is_some());
+        assert_eq!(has_norm, [true, false]);
+        let x = Tensor::ones((1, 1, spaces().channels()), DType::F32, &Device::Cpu).unwrap();
+        let [normed_x, plain_x] =
+            policies.map(|policy| policy.encode(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+        assert!(mean(&normed_x).abs() < 1e-5 && mean(&plain_x).abs() > 1e-3);
+        let texts = [&normed, &plain].map(|config| ron::to_string(config).unwrap());
+        assert!(!texts[0].contains("normalisation") && texts[1].contains("normalisation:Parts"));
+        assert_eq!(ron::from_str::<PolicyConfig>(&texts[0]).unwrap(), normed);
+        assert_eq!(ron::from_str::<PolicyConfig>(&texts[1]).unwrap(), plain);
     }
 }

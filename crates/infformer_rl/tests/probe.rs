@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::Device;
+use infformer::model::Normalisation;
 use infformer_rl::distribution::divergence;
 use infformer_rl::environment::ActionSpace;
 use infformer_rl::environments::EnvironmentConfig;
@@ -16,7 +17,13 @@ fn decisions_depend_on_what_a_memory_reaches() {
     let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
     let make = move || environment.make();
     for (memory, reach) in [(MemoryName::None, 1), (MemoryName::FrameStack, 4), (MemoryName::InfformerAdaptive, 200)] {
-        let config = PolicyConfig { width: 16, feed_forward: 16, memory: memory.config(8), clock: Some(16) };
+        let config = PolicyConfig {
+            width: 16,
+            feed_forward: 16,
+            memory: memory.config(8),
+            clock: Some(16),
+            normalisation: Normalisation::Everything,
+        };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
         let found = probe(&policy, &make, 3, 200, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
         // 155 ticks.
@@ -44,7 +51,8 @@ fn gradients_end_where_training_cuts_them() {
     let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
     let make = move || environment.make();
     let memory = MemoryName::InfformerPowerLaw.config(0);
-    let config = PolicyConfig { width: 16, feed_forward: 16, memory, clock: None };
+    let config =
+        PolicyConfig { width: 16, feed_forward: 16, memory, clock: None, normalisation: Normalisation::Everything };
     let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
     let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
     for row in &found {

@@ -1,11 +1,12 @@
 //! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use infformer::model::Normalisation;
 use infformer_rl::comparison;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
 use infformer_rl::ppo::PpoConfig;
-use infformer_rl::program::{self, DeviceChoice};
+use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
 use infformer_rl::sequences::benchmark::{self, Memory, Row, TIMES, WINDOW};
 use infformer_rl::sequences::learner::Learner;
 use infformer_rl::sequences::task::{Difficulty, Task};
@@ -72,6 +73,9 @@ enum Table {
         /// Weight of the policy's entropy: how much trying is worth.
         #[arg(long, default_value_t = PpoConfig::default().entropy)]
         entropy: f64,
+        /// What of each policy passes a layer normalisation.
+        #[arg(long, value_enum, default_value = "everything")]
+        normalisation: NormalisationChoice,
     },
     /// First-token and key-value recall.
     Recall {
@@ -117,9 +121,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
-        Table::Agents { environments, memories, seeds, steps, entropy } => {
+        Table::Agents { environments, memories, seeds, steps, entropy, normalisation } => {
             let ppo = PpoConfig { entropy: *entropy, ..PpoConfig::default() };
-            return agents(arguments, environments, memories, seeds, *steps, ppo);
+            return agents(arguments, environments, memories, seeds, *steps, ppo, (*normalisation).into());
         }
         Table::Recall { sequences, times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
@@ -190,6 +194,7 @@ fn agents(
     seeds: &[u64],
     steps: u64,
     ppo: PpoConfig,
+    normalisation: Normalisation,
 ) -> Result<()> {
     let environments = match environments.is_empty() {
         true => EnvironmentConfig::all().into_iter().filter(|config| config.random_return().is_some()).collect(),
@@ -203,7 +208,7 @@ fn agents(
         for memory in memories {
             for seed in seeds {
                 eprintln!("{} {} {seed}", environment.name(), memory.name());
-                let config = comparison::cell_run(environment, *memory, *seed, steps, ppo)?;
+                let config = comparison::cell_run(environment, *memory, *seed, steps, ppo, normalisation)?;
                 match comparison::cell(environment, *memory, &config, &arguments.output, &device, &stop)? {
                     Some(cell) => cells.push(cell),
                     None => {

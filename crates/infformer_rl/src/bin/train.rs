@@ -9,7 +9,7 @@ use infformer_rl::memories::MemoryName;
 use infformer_rl::policy::{PolicyConfig, Spaces};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::probe::{Dependence, probe};
-use infformer_rl::program::{self, DeviceChoice};
+use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
 use infformer_rl::trainer::{TrainingConfig, train};
 use infformer_rl::{Error, Result};
 use std::path::PathBuf;
@@ -26,6 +26,9 @@ struct Arguments {
     /// Show the policy a clock of the episode with this period in ticks, a power of two.
     #[arg(long)]
     clock: Option<usize>,
+    /// What of the policy passes a layer normalisation.
+    #[arg(long, value_enum, default_value = "everything")]
+    normalisation: NormalisationChoice,
     /// Steps of all environments together.
     #[arg(long, default_value_t = 500_000)]
     steps: u64,
@@ -90,9 +93,10 @@ enum ChoiceName {
 }
 
 /// What a file has itself.
-const OF_THE_RUN: [&str; 13] = [
+const OF_THE_RUN: [&str; 14] = [
     "memory",
     "clock",
+    "normalisation",
     "steps",
     "members",
     "ticks",
@@ -128,7 +132,8 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
     }
     let environment = program::environment(&arguments.run)?;
     let spaces = Spaces::of(&*environment.make(), arguments.clock);
-    let policy = PolicyConfig::named(arguments.memory, &spaces)?;
+    let normalisation = arguments.normalisation.into();
+    let policy = PolicyConfig { normalisation, ..PolicyConfig::named(arguments.memory, &spaces)? };
     let ppo = PpoConfig {
         members: arguments.members,
         ticks: arguments.ticks,
