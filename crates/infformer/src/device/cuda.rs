@@ -4,7 +4,7 @@
 //! The only module with `unsafe`: a launch hands raw addresses to the kernel, and pinned memory begins uninitialised.
 #![allow(unsafe_code)]
 
-use super::processor::{BUFFERS, Buffer, INPUTS, LANES, Launch, Processor};
+use super::processor::{BUFFERS, Buffer, COMMON, INPUTS, LANES, Launch, Processor};
 use crate::error::{Error, Result};
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, CUfunction_attribute};
@@ -292,8 +292,8 @@ impl Processor for Cuda {
         let [before, after] = &self.timed[number];
         before.record(&lane.stream).map_err(failed)?;
         let mut arguments = lane.stream.launch_builder(&self.kernel);
-        for (own, buffer) in lane.buffers.iter().zip(Buffer::ALL) {
-            arguments.arg(common.filter(|_| buffer.is_common()).map_or(own, |common| &common.buffers[buffer as usize]));
+        for (at, own) in lane.buffers.iter().enumerate() {
+            arguments.arg(common.filter(|_| COMMON.contains(&at)).map_or(own, |common| &common.buffers[at]));
         }
         arguments.arg(&turns);
         // SAFETY: the arguments are the kernel's, in its order and of its types (words of four bytes); `DeviceArena`

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Arrays of words of four bytes on the device, in the order of the kernel's arguments.
@@ -47,32 +48,13 @@ pub(super) const INPUTS: usize = Buffer::Targets as usize + 1;
 /// back.
 pub(super) const LANES: usize = 3;
 
-impl Buffer {
-    /// All of them, in their order.
-    #[cfg(feature = "cuda")]
-    pub(super) const ALL: [Self; BUFFERS] = {
-        use Buffer::*;
-        [
-            Turns,
-            Observations,
-            Writes,
-            QueryStarts,
-            Channels,
-            Targets,
-            Constants,
-            Maps,
-            States,
-            Places,
-            Answers,
-            Found,
-            Counter,
-            Peaks,
-        ]
-    };
+/// Those that all launches use.
+pub(super) const COMMON: RangeInclusive<usize> = Buffer::Constants as usize..=Buffer::Places as usize;
 
+impl Buffer {
     /// Whether all launches use the same one.
     pub(super) fn is_common(self) -> bool {
-        matches!(self, Buffer::Constants | Buffer::Maps | Buffer::States | Buffer::Places)
+        COMMON.contains(&(self as usize))
     }
 }
 
