@@ -26,9 +26,9 @@ impl DeviceArena {
     ) -> Result<()> {
         let agents = step.agents.len();
         answers.make_room(plan.layout.width() + 3, if step.channels.is_empty() { 0 } else { agents });
-        let writes = self.plan_writes(plan, step)?;
         let mut sent = 0;
-        let outcome = self.run_parts(plan, step, &writes, answers, &mut sent);
+        let outcome = self.plan_writes(plan, step);
+        let outcome = outcome.and_then(|writes| self.run_parts(plan, step, &writes, answers, &mut sent));
         each_of_crowd(&mut self.counters, 0, &step.agents[..sent], &|counters| {
             counters.take(step.tick);
             while counters.held as usize >= plan.short_term_rows() {
