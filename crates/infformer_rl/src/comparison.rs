@@ -66,6 +66,17 @@ pub struct Row {
     pub interval: [f64; 2],
     /// Interquartile mean of the evaluations' mean returns.
     pub evaluation: f64,
+    /// What was published of a GRU after 15 million steps, where it was.
+    pub published: Option<f64>,
+}
+
+/// A table and the runs that it is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// One an environment and memory.
+    pub rows: Vec<Row>,
+    /// One a seed.
+    pub cells: Vec<Cell>,
 }
 
 /// Ticks of the clock that all policies of a table see.
@@ -194,6 +205,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             best: interquartile_mean(&of(|cell| cell.best)),
             interval: interval(&of(|cell| cell.best)),
             evaluation: interquartile_mean(&of(|cell| cell.evaluation)),
+            published: EnvironmentConfig::parse(&cell.environment).and_then(|known| known.published_return()),
         });
     }
     rows
@@ -203,7 +215,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
 pub fn table(rows: &[Row]) -> String {
     let mut text =
         "| environment | memory | parameters | steps | entropy | normalised | seeds | s a seed | best mean return | 95 % | \
-                    greedy |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+                    greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
         let Row {
@@ -220,9 +232,10 @@ pub fn table(rows: &[Row]) -> String {
             ..
         } = row;
         let memory = row.memory.name();
+        let published = row.published.map_or(String::new(), |published| format!("{published:.2}"));
         text += &format!(
             "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | {seconds:.0} | {best:.3} | \
-             {low:.3} to {high:.3} | {evaluation:.3} |\n"
+             {low:.3} to {high:.3} | {evaluation:.3} | {published} |\n"
         );
     }
     text

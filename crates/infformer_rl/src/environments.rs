@@ -230,6 +230,23 @@ impl EnvironmentConfig {
         };
         Some(difficulty.among(published))
     }
+
+    /// The best mean return of a GRU trained by PPO for 15 million steps, from the same table.
+    pub fn published_return(&self) -> Option<f64> {
+        let (difficulty, published) = match self {
+            Self::RepeatFirst(difficulty) => (difficulty, [1.00, 1.00, 0.99]),
+            Self::RepeatPrevious(difficulty) => (difficulty, [1.00, -0.39, -0.48]),
+            Self::Autoencode(difficulty) => (difficulty, [-0.26, -0.43, -0.48]),
+            Self::CountRecall(difficulty) => (difficulty, [0.22, -0.55, -0.48]),
+            Self::Concentration(difficulty) => (difficulty, [-0.12, -0.44, -0.87]),
+            Self::Battleship(difficulty) => (difficulty, [-0.35, -0.40, -0.43]),
+            Self::HigherLower(difficulty) => (difficulty, [0.51, 0.49, 0.49]),
+            Self::MultiarmedBandit(difficulty) => (difficulty, [0.62, 0.59, 0.43]),
+            Self::PositionOnlyCartPole(difficulty) => (difficulty, [1.0, 1.0, 1.0]),
+            _ => return None,
+        };
+        Some(difficulty.among(published))
+    }
 }
 
 /// An input that is one of so many tokens.

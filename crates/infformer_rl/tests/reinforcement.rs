@@ -4,7 +4,7 @@
 use candle_core::Device;
 use infformer::model::{Input, Normalisation};
 use infformer::{Channel, Scale};
-use infformer_rl::comparison::{self, Cell, interquartile_mean, interval};
+use infformer_rl::comparison::{self, Results, interquartile_mean, interval};
 use infformer_rl::distribution::Choice;
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::EnvironmentBatch;
@@ -153,7 +153,7 @@ fn weights(policy: &Policy) -> Vec<f32> {
 #[test]
 fn a_run_that_was_resumed_is_the_same_run() {
     let path = folder("resumes");
-    for memory in [MemoryName::InfformerAdaptive, MemoryName::Lstm] {
+    for memory in [MemoryName::Infformer, MemoryName::InfformerAdaptive, MemoryName::Lstm] {
         let ppo = PpoConfig { members: 4, ticks: 24, epochs: 1, minibatches: 2, ..PpoConfig::default() };
         let config = TrainingConfig { checkpoint_every: 2, ..small("proof-of-memory", memory, ppo, 4 * 24 * 6) };
         let whole = go(&config, &path.join("whole"));
@@ -317,8 +317,10 @@ fn the_programs_train_and_compare() {
     let done = run(benchmark, &arguments);
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(said.lines().filter(|line| line.starts_with("| proof-of-memory | ")).count(), 2, "{done:?}");
-    let cells: Vec<Cell> = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(comparison::table(&comparison::rows(&cells)), said);
+    let results: Results = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(results.cells.len(), 4);
+    assert_eq!(comparison::table(&comparison::rows(&results.cells)), said);
+    assert_eq!(comparison::table(&results.rows), said);
     assert_eq!(String::from_utf8_lossy(&run(benchmark, &arguments).stdout), said);
     std::fs::remove_dir_all(path).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use infformer::model::Normalisation;
-use infformer_rl::comparison;
+use infformer_rl::comparison::{self, Results};
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
 use infformer_rl::ppo::PpoConfig;
@@ -216,7 +216,7 @@ fn agents(
                         break 'all;
                     }
                 }
-                write(&arguments.json, &cells)?;
+                write(&arguments.json, &Results { rows: comparison::rows(&cells), cells: cells.clone() })?;
             }
         }
     }

@@ -4,7 +4,8 @@
 //! the corridor, and at x = 0 later, it sees (0, 0); at the junction x = T and on the two fields beside it, (1, y).
 //! Actions: 0 right, 1 up, 2 left, 3 down; a move into a wall leaves it where it is. An episode has exactly T + 1
 //! steps. Its last gives 1 if y is the goal, else 0. Of the steps before it some cost 1/T each, as a [`Penalty`] says,
-//! so that the worst return is −1. The best is 1: T times right, then the turn.
+//! so that the worst return is −1 at any length (descriptions of it have .1 a step). The best is 1: T times right, then
+//! the turn.
 //!
 //! A maze whose corridor is drawn anew for every episode, log-uniformly, is for training: the junction is met early, and
 //! what is learnt does not count steps.
