@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     let given = |name: &&&str| matches.value_source(name) == Some(ValueSource::CommandLine);
     if let Some(name) = OF_THE_RUN.iter().find(given).filter(|_| arguments.run.ends_with(".ron")) {
         let message = format!("--{} is in {}: change it there", name.replace('_', "-"), arguments.run);
-        Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();
+        Arguments::command().bin_name("train").error(ErrorKind::ArgumentConflict, message).exit();
     }
     program::run(arguments.threads, move || run(&arguments))
 }
