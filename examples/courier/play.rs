@@ -27,8 +27,8 @@ fn add_game(app: &mut App) {
 
 /// Files of the model lie in `folder`.
 fn assets(folder: &Path) -> Result<AssetPlugin> {
-    let file = |error| Error::File { path: folder.to_path_buf(), error };
-    let folder = folder.canonicalize().map_err(file)?;
+    let missing = |error| Error::Configuration(format!("{}: {error}; `-- train` trains a courier", folder.display()));
+    let folder = folder.canonicalize().map_err(missing)?;
     Ok(AssetPlugin { file_path: folder.display().to_string(), ..default() })
 }
 
@@ -37,7 +37,7 @@ pub fn watch(folder: &Path) -> ExitCode {
     let assets = match (display::missing(), assets(folder)) {
         (None, Ok(assets)) => assets,
         (Some(what), _) => return refuse(&format!("{what}: `-- play` needs none")),
-        (_, Err(error)) => return refuse(&format!("{error}; `-- train` trains a courier")),
+        (_, Err(error)) => return refuse(&error.to_string()),
     };
     let mut app = App::new();
     app.add_plugins(DefaultPlugins.set(assets));

@@ -85,7 +85,9 @@ pub fn run(hall: Hall) -> Result<()> {
     while ready.iter(app.world()).count() < hall.walkers {
         app.update();
         if let Some(AppExit::Error(_)) = app.should_exit() {
-            return Err(Error::Configuration("the walkers' model could not be loaded".into()));
+            let message = "the walkers' model could not be loaded: start by `cargo run`, or say in BEVY_ASSET_ROOT \
+                           which folder `assets` is in";
+            return Err(Error::Configuration(message.into()));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
