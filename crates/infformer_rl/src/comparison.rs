@@ -234,8 +234,8 @@ pub fn table(rows: &[Row]) -> String {
         let memory = row.memory.name();
         let published = row.published.map_or(String::new(), |published| format!("{published:.2}"));
         text += &format!(
-            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | {seconds:.0} | {best:.3} | \
-             {low:.3} to {high:.3} | {evaluation:.3} | {published} |\n"
+            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | \
+             {seconds:.0} | {best:.3} | {low:.3} to {high:.3} | {evaluation:.3} | {published} |\n"
         );
     }
     text

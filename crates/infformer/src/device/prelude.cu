@@ -1,7 +1,7 @@
 // The words of tick.cu on a CUDA device: an agent has a warp.
 
 // The more agents a block has, the fewer registers each of them has; a block has a multiprocessor for itself. These are
-// the best of 16 to 32 on an H200.
+// the best of 20 to 32 on an H200.
 #define MOST_AGENTS (LINEAR ? 24 : 28)
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS *MOST_AGENTS)
 #define FUNCTION static __device__ __forceinline__

@@ -36,7 +36,7 @@ typedef unsigned long long u64;
 #define ROWS (((ROW + PASSES - 1) / PASSES + 3) / 4 * 4)
 // Rows of a map that are on their way at a time.
 #define AHEAD 2
-// Channels that are summed at a time, of 16 words in flight.
+// Channels that are summed at a time.
 #define TILE (THREADS < 16 ? THREADS : 16)
 
 // Where the parts of an agent's floats begin. The signal is at the start.
