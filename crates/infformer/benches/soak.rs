@@ -176,7 +176,7 @@ fn soak(arguments: &Arguments) -> Result<bool, Error> {
                 agent.pushed += 1;
                 account.pushed += 1;
             }
-            let queries: [Query; 1] = [query(tick + at as u64)];
+            let queries: [Query; 1] = [query(tick + at as u64, AnswerDetail::default())];
             // Deferred: the observation waits in the queue, for the next tick.
             runtime.submit(agent.id, tick, &mut agent.queue, &queries)?;
         }

@@ -19,7 +19,7 @@ use crate::arena::SlotState;
 use crate::engine::AgentStep;
 use crate::error::Result;
 use crate::plan::{Counters, MemoryPlan, Policy};
-use crate::query::Answer;
+use crate::query::{Answer, AnswerDetail, Query};
 use crate::signal::{LinearPlan, WriteMatrices};
 use processor::{Buffer, Launch, Processor};
 use std::collections::HashMap;
@@ -310,7 +310,7 @@ impl DeviceArena {
                 observations: step.observations.len(),
                 queries: step.queries.len(),
                 late: step.tick.saturating_sub(planned.after.newest_tick),
-                peaks,
+                peaks: if step.queries.iter().any(has_peaks) { peaks } else { 0 },
             };
             turn.copy_from_slice(&head.words(from, &counters));
             let rows = observations[from.observations * width..].chunks_exact_mut(width);
@@ -366,7 +366,9 @@ impl DeviceArena {
         let peaks = self.processor.receive(0, Buffer::Peaks, count * row)?;
         for turn in answered() {
             let found = found[turn.from.queries * 2..].chunks_exact(2);
-            for (answer, found) in steps[turn.step].answers.iter_mut().zip(found) {
+            let AgentStep { queries, answers, .. } = &mut steps[turn.step];
+            let answers = queries.iter().zip(answers).zip(found).filter(|((query, _), _)| has_peaks(query));
+            for ((_, answer), found) in answers {
                 let (first, count) = (found[0] as usize, found[1] as usize);
                 for words in peaks[first * row..(first + count) * row].chunks_exact(row) {
                     let [age, weight, confidence] = floats(words);
@@ -377,6 +379,11 @@ impl DeviceArena {
         }
         Ok(())
     }
+}
+
+/// Whether the answer is to tell the peaks.
+fn has_peaks(query: &Query) -> bool {
+    query.detail() != AnswerDetail::Expectation
 }
 
 /// Which write of a life.

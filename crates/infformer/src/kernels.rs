@@ -123,16 +123,24 @@ fn multiply_panels<S: Simd, const R: usize>(
     kept: Outputs,
 ) {
     let mut column = 0;
+    // Few rows need many columns: sums that follow one another wait for each other.
+    if R == 1 {
+        while column < matrix.columns && column + 8 * S::F32_LANES <= matrix.stride {
+            multiply_tile::<S, R, 8>(simd, inputs, matrix, column, outputs, kept);
+            column += 8 * S::F32_LANES;
+        }
+    }
     // Sixteen registers where vectors have eight lanes (AVX2), thirty-two elsewhere.
+    if S::F32_LANES != 8 || R <= 2 {
+        while column < matrix.columns && column + 4 * S::F32_LANES <= matrix.stride {
+            multiply_tile::<S, R, 4>(simd, inputs, matrix, column, outputs, kept);
+            column += 4 * S::F32_LANES;
+        }
+    }
     if S::F32_LANES == 8 {
         while column < matrix.columns && column + 2 * S::F32_LANES <= matrix.stride {
             multiply_tile::<S, R, 2>(simd, inputs, matrix, column, outputs, kept);
             column += 2 * S::F32_LANES;
-        }
-    } else {
-        while column < matrix.columns && column + 4 * S::F32_LANES <= matrix.stride {
-            multiply_tile::<S, R, 4>(simd, inputs, matrix, column, outputs, kept);
-            column += 4 * S::F32_LANES;
         }
     }
     while column < matrix.columns {
@@ -169,12 +177,19 @@ fn multiply_tile<S: Simd, const R: usize, const V: usize>(
     }
     let end = matrix.columns.min(column + V * S::F32_LANES);
     for (sums, output) in sums.into_iter().zip(outputs.chunks_exact_mut(matrix.columns)) {
-        for (sum, output) in sums.into_iter().zip(output[column..end].chunks_mut(S::F32_LANES)) {
-            let sum = match kept {
-                Outputs::Replaced => sum,
-                Outputs::Kept => simd.add_f32s(simd.partial_load_f32s(output), sum),
+        let (whole, rest) = S::as_mut_simd_f32s(&mut output[column..end]);
+        for (sum, output) in sums.iter().zip(&mut *whole) {
+            *output = match kept {
+                Outputs::Replaced => *sum,
+                Outputs::Kept => simd.add_f32s(*output, *sum),
             };
-            simd.partial_store_f32s(output, sum);
+        }
+        if !rest.is_empty() {
+            let sum = match kept {
+                Outputs::Replaced => sums[whole.len()],
+                Outputs::Kept => simd.add_f32s(simd.partial_load_f32s(rest), sums[whole.len()]),
+            };
+            simd.partial_store_f32s(rest, sum);
         }
     }
 }
@@ -193,8 +208,23 @@ pub(crate) struct RingRows<'a> {
 impl<'a> RingRows<'a> {
     /// The rows, oldest first.
     pub(crate) fn iter(self) -> impl Iterator<Item = &'a [f32]> {
-        let (newer, older) = self.values.split_at(self.head * self.width);
-        older.chunks_exact(self.width).chain(newer.chunks_exact(self.width)).take(self.count)
+        let (newer, older) = self.parts();
+        older.chunks_exact(self.width).chain(newer.chunks_exact(self.width))
+    }
+
+    /// The same rows as they lie in memory: those that begin anew at the top of the ring, and the older ones.
+    fn parts(self) -> (&'a [f32], &'a [f32]) {
+        let (top, older) = self.values.split_at(self.head * self.width);
+        let older = &older[..older.len().min(self.count * self.width)];
+        (&top[..self.count * self.width - older.len()], older)
+    }
+}
+
+/// One column of the rows \[n, width\] into `column` \[n\].
+#[inline(always)]
+fn copy_column(rows: &[f32], width: usize, place: usize, column: &mut [f32]) {
+    for (row, value) in column.iter_mut().enumerate() {
+        *value = rows[row * width + place];
     }
 }
 
@@ -252,10 +282,11 @@ impl WithSimd for Fold<'_> {
                     }
                 }
             }
-            for (l, values) in chunk.iter().enumerate() {
-                for (row, value) in values[first..first + rows].iter().enumerate() {
-                    inputs[row * length + before + l] = *value;
-                }
+            let (newer, older) = chunk.parts();
+            for (row, input) in inputs.chunks_exact_mut(length).enumerate() {
+                let (first_inputs, last_inputs) = input[before..].split_at_mut(older.len() / chunk.width);
+                copy_column(older, chunk.width, first + row, first_inputs);
+                copy_column(newer, chunk.width, first + row, last_inputs);
             }
             multiply_rows(simd, inputs, map.all(), coefficients, kept);
         }
@@ -282,10 +313,39 @@ impl WithSimd for Dots<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { vectors, rows, length, outputs } = self;
         let count = rows.len() / length;
-        for (vector, outputs) in vectors.chunks_exact(length).zip(outputs.chunks_exact_mut(count)) {
-            for (row, output) in rows.chunks_exact(length).zip(outputs) {
-                *output = dot(simd, vector, row);
+        for (vectors, outputs) in vectors.chunks(4 * length).zip(outputs.chunks_mut(4 * count)) {
+            match outputs.len() / count {
+                1 => dots_of::<S, 1>(simd, vectors, rows, length, outputs),
+                2 => dots_of::<S, 2>(simd, vectors, rows, length, outputs),
+                3 => dots_of::<S, 3>(simd, vectors, rows, length, outputs),
+                _ => dots_of::<S, 4>(simd, vectors, rows, length, outputs),
             }
+        }
+    }
+}
+
+/// V vectors, which share each load of a row.
+#[inline(always)]
+fn dots_of<S: Simd, const V: usize>(simd: S, vectors: &[f32], rows: &[f32], length: usize, outputs: &mut [f32]) {
+    let count = rows.len() / length;
+    let whole = length / S::F32_LANES;
+    let split: [_; V] = std::array::from_fn(|v| S::as_simd_f32s(&vectors[v * length..(v + 1) * length]));
+    for (place, row) in rows.chunks_exact(length).enumerate() {
+        let (row, row_rest) = S::as_simd_f32s(row);
+        let mut sums = [simd.splat_f32s(0.0); V];
+        for k in 0..whole {
+            for v in 0..V {
+                sums[v] = simd.mul_add_e_f32s(split[v].0[k], row[k], sums[v]);
+            }
+        }
+        if !row_rest.is_empty() {
+            let rest = simd.partial_load_f32s(row_rest);
+            for v in 0..V {
+                sums[v] = simd.mul_add_e_f32s(simd.partial_load_f32s(split[v].1), rest, sums[v]);
+            }
+        }
+        for v in 0..V {
+            outputs[v * count + place] = simd.reduce_sum_f32s(sums[v]);
         }
     }
 }

@@ -382,6 +382,31 @@ impl Model {
         long_term.writer.ages(clock.chunks, knots).into_iter().filter_map(cell).collect()
     }
 
+    /// What one member's long-term memory in the last layer says that the layer saw, stretch by stretch, newest first; empty
+    /// without one. Beside it, the window holds the newest ticks as they were ([`LayerState::inputs`]).
+    pub fn remembered(&self, state: &ModelState, member: usize) -> Result<Vec<RememberedStretch>> {
+        let last = self.layers.last().and_then(|layer| layer.long_term.as_ref()).zip(state.layers.last());
+        let Some((long_term, layer)) = last else { return Ok(vec![]) };
+        let (Some(clock), Some(knots), Some(coefficients)) =
+            (state.clocks.get(member), layer.knots.get(member), &layer.coefficients)
+        else {
+            return Ok(vec![]);
+        };
+        // [cells, d]
+        let coefficients = coefficients.get(member)?.t()?;
+        let values = match long_term.writer.grid(self.dtype(), self.device())? {
+            Some(psi) => psi.matmul(&coefficients.contiguous()?)?,
+            None => coefficients.contiguous()?,
+        };
+        let values = values.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let held = clock.held as f64;
+        let stretch = |(place, [newer, older]): (usize, [f64; 2])| {
+            let value = values.get(place)?.clone();
+            Some(RememberedStretch { newer: (newer + held) as f32, older: (older + held) as f32, value })
+        };
+        Ok(long_term.writer.ages(clock.chunks, knots).into_iter().filter_map(stretch).collect())
+    }
+
     /// Runs one tick `x` \[batch, channels\]. Heads are \[batch, size\], the readout \[batch, d\]. Gradients flow back
     /// through the state: a stream without end passes on [`ModelState::detach`], or its graph grows without end.
     pub fn step(&self, x: &Tensor, state: &ModelState) -> Result<(Outputs, ModelState)> {
@@ -396,6 +421,17 @@ impl Model {
         };
         Ok((Outputs { heads, readout, ..outputs }, state))
     }
+}
+
+/// A stretch of the past as a long-term memory holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RememberedStretch {
+    /// Age in ticks of the newer end.
+    pub newer: f32,
+    /// Age in ticks of the older end.
+    pub older: f32,
+    /// What the layer saw then, as far as it is remembered \[d\].
+    pub value: Vec<f32>,
 }
 
 /// Bounds of a Gaussian head's logarithms of standard deviations.

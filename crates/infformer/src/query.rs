@@ -22,6 +22,8 @@ pub struct Constraint {
 /// How much an answer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AnswerDetail {
+    /// The expected observation, its age and the confidence, without peaks: what most agents ask at most ticks, for less.
+    Expectation,
     /// The expected observation, its age, the confidence and the peaks.
     #[default]
     Peaks,

@@ -112,7 +112,10 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     let best = (-sharpness * nearest).exp();
     answer.confidence = best as f32;
 
-    find_peaks(similarity, mass, config.peaks, peaks);
+    peaks.clear();
+    if query.detail() != AnswerDetail::Expectation {
+        find_peaks(similarity, mass, config.peaks, peaks);
+    }
     let width = agent.plan.layout.width();
     let count = match &agent.plan.policy {
         Policy::Linear(plan) if agent.counters.written > 0 => plan.basis.count(),
@@ -310,7 +313,6 @@ fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32], coordin
 /// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,
 /// heaviest first.
 fn find_peaks(similarity: &[f32], mass: &[f32], most: usize, peaks: &mut Vec<PeakRange>) {
-    peaks.clear();
     let mut keep = |start: usize, end: usize, height: f32| {
         let near = |cell: &usize| similarity[*cell] >= NEAR * height;
         let peak = PeakRange { start, end, height, mass: (start..end).filter(near).map(|cell| mass[cell]).sum() };

@@ -4,7 +4,7 @@
 mod agents;
 
 use agents::{Agent, every_policy, group, noise};
-use infformer::{ChannelGroup, Forgetting, MemoryConfig, Query, Scale};
+use infformer::{AnswerDetail, ChannelGroup, Forgetting, MemoryConfig, Query, Scale};
 
 fn events_config() -> MemoryConfig {
     MemoryConfig::events(vec![
@@ -36,6 +36,24 @@ fn an_event_is_found_by_its_content() {
     // Nothing in memory is like this.
     let nothing = agent.ask(5_000, Query::new().where_group(&layout, "position", &[500.0, 500.0]).unwrap());
     assert!(nothing.confidence < 1e-6);
+}
+
+/// An answer without peaks is the same answer, without peaks, whatever the policy.
+#[test]
+fn an_expectation_is_the_answer_without_its_peaks() {
+    for config in every_policy(4) {
+        let mut agent = Agent::new(&config);
+        for tick in 0..300 {
+            let values = [0.1 * noise(tick as usize), 0.0, f32::from(u8::from(tick % 50 < 5)), 1.0];
+            agent.see(tick, &values);
+        }
+        let query = Query::from_masked(&[None, None, Some(1.0), None]);
+        let whole = agent.ask(300, query.clone());
+        let least = agent.ask(300, query.with_detail(AnswerDetail::Expectation));
+        assert!(whole.peaks().len() > 0 && least.peaks().len() == 0);
+        assert_eq!((&least.value, least.age, least.age_spread), (&whole.value, whole.age, whole.age_spread));
+        assert_eq!(least.confidence, whole.confidence);
+    }
 }
 
 /// Two sightings of one kind are two peaks, each with its own place and age.

@@ -13,7 +13,7 @@ mod window;
 use clap::Parser;
 use floor::{Machine, Work};
 use infformer::model::{Head, HeadKind, Input, ModelConfig};
-use infformer::{AgentStep, Channel, Device, MemoryConfig, ModelEngine, Scale, StatePrecision};
+use infformer::{AgentStep, AnswerDetail, Channel, Device, MemoryConfig, ModelEngine, Scale, StatePrecision};
 use scenes::{CAPACITY, CHUNK, Crowd, Game, Policy, config};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -89,6 +89,8 @@ struct Threads {
 #[derive(Debug, Serialize)]
 struct GameRow {
     what: &'static str,
+    /// How much each answer tells.
+    detail: String,
     agents: usize,
     /// Milliseconds of the caller's thread a tick: the middle, and what 99 of 100 do not exceed.
     caller: (f64, f64),
@@ -124,6 +126,9 @@ struct Report {
 const ONE_THREAD: &str = "INFFORMER_REPORT_ON_ONE_THREAD";
 
 const POLICIES: [(Policy, &str); 2] = [(Policy::Linear, "PowerLaw"), (Policy::Adaptive, "Adaptive")];
+
+/// Answers with peaks, and without.
+const DETAILS: [AnswerDetail; 2] = [AnswerDetail::Peaks, AnswerDetail::Expectation];
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Everything is measured on one thread unless it says otherwise, candle's products too.
@@ -201,11 +206,26 @@ fn memories(agents: usize, report: &mut Report) {
             Crowd::run,
         );
         let tick = steady(&mut crowd);
+        crowd.detail = AnswerDetail::Expectation;
+        let read_less = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
+        let both_less = middle(
+            &mut crowd,
+            |crowd| {
+                crowd.ask(1);
+                crowd.observe(CHUNK, |_| true)
+            },
+            Crowd::run,
+        );
+        let tick_less = steady(&mut crowd);
         let (write_work, read_work) = (floor::write(n, l, d), floor::read(n, d));
         add(report, "PowerLaw: write of 16", width, agents, write, Some(write_work));
         add(report, "PowerLaw: read, one query", width, agents, read, Some(read_work));
         add(report, "PowerLaw: write and read", width, agents, both, Some(write_work.then(read_work)));
-        add(report, "PowerLaw: engine tick", width, agents, tick, Some((write_work * (1.0 / l)).then(read_work)));
+        let tick_work = (write_work * (1.0 / l)).then(read_work);
+        add(report, "PowerLaw: engine tick", width, agents, tick, Some(tick_work));
+        add(report, "PowerLaw: read, no peaks", width, agents, read_less, Some(read_work));
+        add(report, "PowerLaw: both, no peaks", width, agents, both_less, Some(write_work.then(read_work)));
+        add(report, "PowerLaw: tick, no peaks", width, agents, tick_less, Some(tick_work));
         drop(crowd);
 
         // Pushing is compared on one group of channels; what is read and asked has two.
@@ -217,6 +237,9 @@ fn memories(agents: usize, report: &mut Report) {
         let read = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
         report.peaks.push(crowd.peaks());
         let tick = steady(&mut crowd);
+        crowd.detail = AnswerDetail::Expectation;
+        let read_less = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
+        let tick_less = steady(&mut crowd);
         let (push_work, read_work) = (floor::push(n, d), floor::read_blocks(n, d));
         add(report, "Adaptive: push, one a step", width, agents, push, Some(push_work));
         add(report, "Adaptive: push, sixteen a step", width, agents, sixteen, Some(push_work));
@@ -225,6 +248,8 @@ fn memories(agents: usize, report: &mut Report) {
         }
         add(report, "Adaptive: read, one query", width, agents, read, Some(read_work));
         add(report, "Adaptive: engine tick", width, agents, tick, Some(push_work.then(read_work)));
+        add(report, "Adaptive: read, no peaks", width, agents, read_less, Some(read_work));
+        add(report, "Adaptive: tick, no peaks", width, agents, tick_less, Some(push_work.then(read_work)));
     }
 }
 
@@ -386,9 +411,9 @@ fn games(arguments: &Arguments, report: &mut Report) {
     println!(
         "\ngame, two workers, d = 32, every agent sees and asks at every tick, the game sleeps meanwhile: ms, middle and 99 of 100"
     );
-    for (policy, what) in POLICIES {
+    for ((policy, what), detail) in POLICIES.into_iter().flat_map(|policy| DETAILS.map(|detail| (policy, detail))) {
         for &agents in &arguments.agents {
-            let mut game = Game::new(&config(policy, CAPACITY, 32), agents, 2);
+            let mut game = Game::new(&config(policy, CAPACITY, 32), agents, 2, detail);
             let (mut caller, mut whole): (Vec<Duration>, Vec<Duration>) = (vec![], vec![]);
             for tick in 0..800 {
                 game.look();
@@ -408,10 +433,16 @@ fn games(arguments: &Arguments, report: &mut Report) {
                     whole.push(begun.elapsed());
                 }
             }
-            let row = GameRow { what, agents, caller: percentiles(&mut caller), whole: percentiles(&mut whole) };
+            let row = GameRow {
+                what,
+                detail: format!("{detail:?}"),
+                agents,
+                caller: percentiles(&mut caller),
+                whole: percentiles(&mut whole),
+            };
             let (caller, whole) = (row.caller, row.whole);
             println!(
-                "{what:<20} {agents:>7} caller {:>7.3} {:>7.3}   all answers {:>7.2} {:>7.2}",
+                "{what:<10} {detail:<12?} {agents:>7} caller {:>7.3} {:>7.3}   all answers {:>7.2} {:>7.2}",
                 caller.0, caller.1, whole.0, whole.1
             );
             report.games.push(row);

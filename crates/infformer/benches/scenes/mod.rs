@@ -5,8 +5,8 @@ pub mod plain;
 
 use infformer::forgetting::AdaptiveRule;
 use infformer::{
-    AgentStep, ChannelGroup, Device, Engine, Forgetting, MemoryConfig, ObservationQueue, Query, Runtime, RuntimeConfig,
-    RuntimeMode, Scale,
+    AgentStep, AnswerDetail, ChannelGroup, Device, Engine, Forgetting, MemoryConfig, ObservationQueue, Query, Runtime,
+    RuntimeConfig, RuntimeMode, Scale,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,8 +111,8 @@ impl Seen {
 pub const ASKED: usize = 0;
 
 /// A query for the times at which the agent was there.
-pub fn query(round: u64) -> Query {
-    let mut query = Query::new();
+pub fn query(round: u64, detail: AnswerDetail) -> Query {
+    let mut query = Query::new().with_detail(detail);
     query.constrain(ASKED, target(round));
     query
 }
@@ -126,6 +126,8 @@ pub fn target(round: u64) -> f32 {
 pub struct Crowd {
     pub engine: Engine,
     pub steps: Vec<AgentStep>,
+    /// How much answers tell.
+    pub detail: AnswerDetail,
     seen: Seen,
     tick: u64,
 }
@@ -137,7 +139,7 @@ impl Crowd {
         let engine = Engine::new(config, &Device::Cpu).unwrap();
         let width = config.layout().unwrap().width();
         let seen = Seen::new(agents, width);
-        let mut crowd = Self { engine, steps: vec![], seen, tick: 0 };
+        let mut crowd = Self { engine, steps: vec![], detail: AnswerDetail::default(), seen, tick: 0 };
         for _ in 0..agents {
             let agent = crowd.engine.spawn().unwrap();
             crowd.steps.push(AgentStep::new(agent, crowd.engine.layout().clone(), 32));
@@ -175,7 +177,8 @@ impl Crowd {
     pub fn ask(&mut self, queries: usize) {
         for (agent, step) in self.steps.iter_mut().enumerate() {
             step.queries.clear();
-            step.queries.extend((0..queries).map(|i| query(self.tick + agent as u64 + i as u64)));
+            let rounds = (0..queries).map(|i| self.tick + (agent + i) as u64);
+            step.queries.extend(rounds.map(|round| query(round, self.detail)));
         }
     }
 
@@ -205,14 +208,14 @@ pub struct Game {
 }
 
 impl Game {
-    pub fn new(config: &MemoryConfig, agents: usize, workers: usize) -> Self {
+    pub fn new(config: &MemoryConfig, agents: usize, workers: usize, detail: AnswerDetail) -> Self {
         let runtime = RuntimeConfig { mode: RuntimeMode::FreeRunning, workers, ..RuntimeConfig::default() };
         let mut runtime = Runtime::new(config, runtime, &Device::Cpu).unwrap();
         let width = runtime.layout().width();
         Self {
             agents: (0..agents).map(|_| runtime.spawn()).collect(),
             queues: (0..agents).map(|_| runtime.observation_queue()).collect(),
-            queries: (0..agents).map(|agent| [query(agent as u64)]).collect(),
+            queries: (0..agents).map(|agent| [query(agent as u64, detail)]).collect(),
             answers: vec![vec![]; agents],
             seen: Seen::new(agents, width),
             tick: 0,

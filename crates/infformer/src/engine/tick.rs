@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// Steps for which the state before a write is kept for an agent that somebody looked at.
 const WATCHED_STEPS: u64 = 600;
 
+/// Bytes of all agents' state from which on it is fetched: fewer are at hand from the last tick, in a core's own cache.
+const FETCHED_FROM: usize = 1 << 21;
+
 /// Agents whose state is fetched from memory at once, before their turns: a long stream comes faster than many short
 /// ones, and this much fits a core's own cache.
 const FETCHED: usize = 32;
@@ -65,11 +68,12 @@ impl Engine {
         answers.start(3 + width);
         let mut own = AgentStep::new(AgentId { slot: 0, generation: 0 }, self.layout.clone(), 2);
         if !step.channels.is_empty() {
-            own.queries.push(Query::new());
+            own.queries.push(Query::new().with_detail(AnswerDetail::Expectation));
         }
         own.tick = step.tick;
+        let is_far = step.agents.len() * self.plan.bytes_per_agent() > FETCHED_FROM;
         for (at, agent) in step.agents.iter().enumerate() {
-            if at % FETCHED == 0 {
+            if is_far && at % FETCHED == 0 {
                 let next = step.agents[at..].iter().take(FETCHED);
                 self.arena.fetch(&self.plan, next.map(|next| next.slot()));
             }
@@ -135,8 +139,9 @@ impl Engine {
 
     /// Agent by agent: what it saw, then what it asks, while its state is at hand.
     fn take_each(&mut self, steps: &mut [AgentStep]) -> Result<()> {
+        let is_far = steps.len() * self.plan.bytes_per_agent() > FETCHED_FROM;
         for at in 0..steps.len() {
-            if at % FETCHED == 0 {
+            if is_far && at % FETCHED == 0 {
                 let next = steps[at..].iter().take(FETCHED).filter(|next| next.outcome.is_ok());
                 next.clone().for_each(AgentStep::fetch);
                 self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
