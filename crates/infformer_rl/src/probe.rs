@@ -1,7 +1,8 @@
-//! What a trained policy's last decision of an episode depends on, at each age, by three questions.
+//! What a trained policy's last decision of an episode depends on, at each age, by four questions.
 //!
 //! *Does it matter?* What was seen so many ticks before is exchanged for what another episode showed at the same tick, and the
-//! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the query find it?* Where a
+//! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the memory hold it?* How near what a
+//! model remembers of a tick is to what it saw then. *Does the query find it?* Where a
 //! model looked in its long-term memory. *Does the gradient reach it?* How much what was seen then learns from the
 //! decision: where there is no gradient, queries may still learn to find what was written, but what is written does not learn to
 //! be found.
@@ -13,6 +14,7 @@ use crate::error::Result;
 use crate::evaluation::evaluation_seed;
 use crate::policy::{Policy, PolicyState};
 use candle_core::{Device, Tensor, Var};
+use infformer::model::RememberedStretch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::ops::RangeInclusive;
@@ -25,6 +27,10 @@ pub struct Dependence {
     pub ages: RangeInclusive<usize>,
     /// How far the actions' distribution moves when these observations are exchanged: KL divergence in nats.
     pub divergence: f64,
+    /// How much of what the last layer saw then its memory still tells at the decision: 1 less the squared error, over the variance
+    /// of what it saw in the episode. 1 within the window; about 0 where the memory says no more than the mean would, and less where
+    /// it is wrong. `None` for memories that are no models.
+    pub held: Option<f64>,
     /// Share of the last layer's density over its long-term memory, the mean over its heads. 0 while that is empty, and for
     /// memories that have none of cells.
     pub looked: f64,
@@ -59,23 +65,29 @@ pub fn probe(
         }
         let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device)?;
         let divergences = divergences(policy, &episode, &other, device)?;
-        let (looked, gradients) = (looked(policy, &episode, device)?, gradients(policy, &episode, ticks, device)?);
+        let (looked, held) = (looked(policy, &episode, device)?, held(policy, &episode, device)?);
+        let gradients = gradients(policy, &episode, ticks, device)?;
         for (place, divergence) in divergences.into_iter().enumerate() {
             let ages = ages(place);
             if place == found.len() {
-                found.push(Dependence { ages: ages.clone(), divergence: 0.0, looked: 0.0, gradient: 0.0, episodes: 0 });
+                let (ages, held) = (ages.clone(), policy.model().map(|_| 0.0));
+                found.push(Dependence { ages, divergence: 0.0, held, looked: 0.0, gradient: 0.0, episodes: 0 });
             }
-            let sum = |of: &[f64]| of.iter().skip(*ages.start()).take(ages.clone().count()).sum::<f64>();
+            let own =
+                |of: &[f64]| of.iter().skip(*ages.start()).take(ages.clone().count()).copied().collect::<Vec<_>>();
+            let sum = |of: &[f64]| own(of).iter().sum::<f64>();
             let row = &mut found[place];
             row.divergence += divergence;
+            row.held = row.held.map(|all| all + sum(&held) / own(&held).len().max(1) as f64);
             row.looked += sum(&looked);
             row.gradient += sum(&gradients);
             row.episodes += 1;
         }
         other = episode;
     }
-    for Dependence { divergence, looked, gradient, episodes, .. } in &mut found {
-        [divergence, looked, gradient].into_iter().for_each(|sum| *sum /= *episodes as f64);
+    for Dependence { divergence, held, looked, gradient, episodes, .. } in &mut found {
+        let sums = [divergence, looked, gradient].into_iter().chain(held);
+        sums.for_each(|sum| *sum /= *episodes as f64);
     }
     Ok(found)
 }
@@ -182,6 +194,50 @@ fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>>
         }
     }
     Ok(shares)
+}
+
+/// How much the memory still tells of each tick at the last decision, the newest first; empty for memories that are no models.
+fn held(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
+    let Some(model) = policy.model() else { return Ok(vec![]) };
+    let channels = policy.spaces().channels();
+    let mut state = policy.empty_state(1)?;
+    // What the last layer saw, tick by tick, the oldest first.
+    let mut seen: Vec<Vec<f32>> = vec![];
+    for now in episode.chunks_exact(channels) {
+        (_, state) = step(policy, now, 1, &state, device)?;
+        if let PolicyState::Model(state) = &state
+            && let Some(layer) = state.layers().last()
+        {
+            let inputs = layer.inputs();
+            seen.push(inputs.narrow(1, inputs.dim(1)? - 1, 1)?.flatten_all()?.to_vec1()?);
+        }
+    }
+    let PolicyState::Model(state) = &state else { return Ok(vec![]) };
+    let width = seen.first().map_or(0, Vec::len);
+    let distance = |left: &[f32], right: &[f32]| {
+        left.iter().zip(right).map(|(left, right)| f64::from(left - right).powi(2)).sum::<f64>()
+    };
+    let mean: Vec<f32> =
+        (0..width).map(|channel| seen.iter().map(|row| row[channel]).sum::<f32>() / seen.len() as f32).collect();
+    let variance = seen.iter().map(|row| distance(row, &mean)).sum::<f64>() / seen.len() as f64;
+    // Within the window all is as it was.
+    let mut errors = vec![0.0; seen.len()];
+    let stretches = model.remembered(state, 0)?;
+    for RememberedStretch { newer, older, value } in &stretches {
+        for (age, error) in errors.iter_mut().enumerate() {
+            // The middle of the tick.
+            let at = age as f32 + 0.5;
+            if *newer <= at && at < *older {
+                *error = distance(&seen[seen.len() - 1 - age], value);
+            }
+        }
+    }
+    // What beyond the window no stretch covers is lost.
+    let reached = stretches.iter().map(|stretch| stretch.older).fold(0.0, f32::max);
+    let window = state.clocks().first().map_or(0, |clock| clock.held);
+    let lost = |age: usize| age >= window && age as f32 + 0.5 >= reached;
+    let told = |(age, error): (usize, f64)| if lost(age) { 0.0 } else { 1.0 - error / variance.max(f64::MIN_POSITIVE) };
+    Ok(errors.into_iter().enumerate().map(told).collect())
 }
 
 /// Shares of the gradient of the last decision, tick by tick, the newest first.

@@ -32,6 +32,16 @@ fn decisions_depend_on_what_a_memory_reaches() {
         assert!((whole(&|row| row.gradient) - 1.0).abs() < 1e-5);
         let looked = if memory == MemoryName::InfformerAdaptive { 1.0 } else { 0.0 };
         assert!((whole(&|row| row.looked) - looked).abs() < 1e-5);
+        // The window holds all; Adaptive means of neighbours keep something of 155 ticks in 64 blocks, and not all.
+        let held: Vec<Option<f64>> = found.iter().map(|row| row.held).collect();
+        if memory == MemoryName::InfformerAdaptive {
+            let near = found.iter().filter(|row| *row.ages.end() < 32);
+            assert!(near.clone().count() == 6 && near.clone().all(|row| row.held == Some(1.0)), "{held:?}");
+            let far = found[7].held.unwrap();
+            assert!(far > 0.2 && far < 0.999, "{held:?}");
+        } else {
+            assert!(held.iter().all(Option::is_none));
+        }
         for dependence in &found {
             // Untrained logits are within some hundredths, f32 roundings of them below 1e-8.
             let depends = dependence.divergence > 1e-14;

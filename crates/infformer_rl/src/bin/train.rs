@@ -1,19 +1,24 @@
-//! Trains one policy on one environment: checkpoint, metrics, curves and, for our memories, weights out.
+//! Trains one policy on one environment: checkpoint, metrics, curves and, for our memories, weights out. Or evaluates one
+//! that was trained.
 
+use candle_core::Device;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use infformer::model::Model;
 use infformer_rl::distribution::Choice;
+use infformer_rl::environment_batch::Make;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::MemoryName;
-use infformer_rl::policy::{PolicyConfig, Spaces};
+use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::probe::{Dependence, probe};
 use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
 use infformer_rl::trainer::{TrainingConfig, train};
 use infformer_rl::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains a policy with a memory by PPO. Ctrl-C stops it; the same command goes on.
 #[derive(Debug, Parser)]
@@ -75,6 +80,9 @@ struct Arguments {
     /// After training, tell what the last decisions of so many episodes depend on.
     #[arg(long, default_value_t = 0)]
     probe: usize,
+    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it.
+    #[arg(long, value_name = "FILE")]
+    evaluate: Option<PathBuf>,
     /// Evaluate with drawn actions instead of the most probable ones.
     #[arg(long, value_enum, default_value = "greedy")]
     choice: ChoiceName,
@@ -166,19 +174,82 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let device = arguments.device.open()?;
     let stop = program::stop_on_interrupt();
+    let policy = match &arguments.evaluate {
+        Some(file) => Policy::from_model(model(file, &device)?, &spaces)?,
+        None => match trained(arguments, &config, &make, &device, &stop)? {
+            Some(policy) => policy,
+            None => return Ok(()),
+        },
+    };
+    let choice = match arguments.choice {
+        ChoiceName::Greedy => Choice::Greedy,
+        ChoiceName::Drawn => Choice::Drawn,
+    };
+    if arguments.probe > 0 {
+        let found = probe(&policy, &make, arguments.probe, config.ppo.ticks, config.seed, &device, &stop)?;
+        println!(
+            "the last decision, by ages: how far it moves when what was seen then is exchanged (nats); how much of it"
+        );
+        println!(
+            "the memory still holds (1: all); what share of the look into the long-term memory and of the gradient is there"
+        );
+        println!("{:>15}  {:>6}  {:>6}  {:>6}  {:>8}  episodes", "ticks before", "nats", "held", "looked", "gradient");
+        for Dependence { ages, divergence, held, looked, gradient, episodes } in found {
+            let ages = format!("{} to {}", ages.start(), ages.end());
+            let held = held.map_or("-".into(), |held| format!("{held:.3}"));
+            println!("{ages:>15}  {divergence:>6.3}  {held:>6}  {looked:>6.3}  {gradient:>8.3}  {episodes:>8}");
+        }
+    }
+    for environment in std::iter::once(environment).chain(also) {
+        let wanted = EvaluationConfig { episodes: arguments.episodes, seed: config.seed };
+        let found = evaluate(&policy, &move || environment.make(), wanted, choice, &device, &stop)?;
+        if stop.load(Ordering::Relaxed) {
+            println!("stopped; the same command evaluates again");
+            return Ok(());
+        }
+        println!(
+            "{}: return {:.3} ± {:.3}, last reward above 0 in {:.4} of {} episodes",
+            environment.name(),
+            found.mean(),
+            found.standard_error(),
+            found.successes(),
+            found.returns.len(),
+        );
+    }
+    Ok(())
+}
+
+/// The model in a file that training wrote.
+fn model(file: &Path, device: &Device) -> Result<Model> {
+    let name = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".model.ron"));
+    let Some(name) = name else {
+        let message = format!("--evaluate {}: the name of a model's file ends in .model.ron", file.display());
+        return Err(Error::Configuration(message));
+    };
+    Ok(infformer::weights::load(file.parent().unwrap_or(Path::new("")), name, device)?)
+}
+
+/// Trains, or goes on with it, and writes what can be shipped; `None` where it was stopped.
+fn trained(
+    arguments: &Arguments,
+    config: &TrainingConfig,
+    make: Make,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Option<Policy>> {
     let name = match arguments.run.strip_suffix(".ron") {
         Some(run) => PathBuf::from(run).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         None => format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed),
     };
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
-    let trained = train(&config, &make, &folder, &device, &stop)?;
+    let trained = train(config, make, &folder, device, stop)?;
     // Only now: a folder of another training was refused, and its configuration stays.
     let file = folder.join("run.ron");
     std::fs::write(&file, config.to_ron()?).map_err(Error::file(&file))?;
     let progress = &trained.progress;
     if !progress.finished {
         println!("stopped at step {}; the same command goes on from there", progress.steps);
-        return Ok(());
+        return Ok(None);
     }
     let speed = progress.steps as f64 / progress.seconds;
     println!(
@@ -195,36 +266,5 @@ fn run(arguments: &Arguments) -> Result<()> {
     } else {
         println!("this memory is there to compare with: only a model of infformer can be put into a game");
     }
-    let choice = match arguments.choice {
-        ChoiceName::Greedy => Choice::Greedy,
-        ChoiceName::Drawn => Choice::Drawn,
-    };
-    if arguments.probe > 0 {
-        let make = move || environment.make();
-        let found = probe(&trained.policy, &make, arguments.probe, config.ppo.ticks, config.seed, &device, &stop)?;
-        println!("the last decision: how far it moves when what was seen is exchanged (nats), and what share of");
-        println!("its look into the long-term memory and of its gradient falls on each age");
-        println!("{:>15}  {:>6}  {:>6}  {:>8}  episodes", "ticks before", "nats", "looked", "gradient");
-        for Dependence { ages, divergence, looked, gradient, episodes } in found {
-            let ages = format!("{} to {}", ages.start(), ages.end());
-            println!("{ages:>15}  {divergence:>6.3}  {looked:>6.3}  {gradient:>8.3}  {episodes:>8}");
-        }
-    }
-    for environment in std::iter::once(environment).chain(also) {
-        let wanted = EvaluationConfig { episodes: arguments.episodes, seed: config.seed };
-        let found = evaluate(&trained.policy, &move || environment.make(), wanted, choice, &device, &stop)?;
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
-            println!("stopped; the same command evaluates again");
-            return Ok(());
-        }
-        println!(
-            "{}: return {:.3} ± {:.3}, last reward above 0 in {:.4} of {} episodes",
-            environment.name(),
-            found.mean(),
-            found.standard_error(),
-            found.successes(),
-            found.returns.len(),
-        );
-    }
-    Ok(())
+    Ok(Some(trained.policy))
 }

@@ -1,0 +1,175 @@
+//! A rollout over the ends of episodes is what each episode would have been alone: what was seen, what was expected, and
+//! the advantages, whether an episode was terminated, truncated, or cut by the end of the rollout.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use candle_core::{Device, Tensor};
+use infformer::model::{Input, Normalisation};
+use infformer::{Channel, Scale};
+use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
+use infformer_rl::environment_batch::{EnvironmentBatch, episode_seed};
+use infformer_rl::memories::MemoryName;
+use infformer_rl::policy::{Policy, PolicyConfig, PolicyState, Spaces};
+use infformer_rl::rollout::{Discounts, Rollout};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Episodes of 2 to 8 ticks, as the seed says; half of them are truncated.
+#[derive(Default)]
+struct Lengths {
+    seed: u64,
+    tick: usize,
+    seen: [f32; 2],
+}
+
+impl Lengths {
+    fn length(&self) -> usize {
+        2 + (self.seed % 7) as usize
+    }
+
+    fn look(&mut self) {
+        self.seen = [self.tick as f32 * 0.3 - 1.0, (self.seed % 11) as f32 * 0.2 - 1.0];
+    }
+}
+
+impl Environment for Lengths {
+    fn observations(&self) -> Vec<Input> {
+        let channels = ["tick", "seed"].map(|name| Channel::new(name, "", Scale::Given(1.0)));
+        vec![Input::Continuous { name: "seen".into(), channels: channels.to_vec() }]
+    }
+
+    fn actions(&self) -> ActionSpace {
+        ActionSpace::Discrete(3)
+    }
+
+    fn returns(&self) -> [f64; 2] {
+        [0.0, 20.0]
+    }
+
+    fn reset(&mut self, seed: u64) -> &[f32] {
+        *self = Self { seed, ..Self::default() };
+        self.look();
+        &self.seen
+    }
+
+    fn step(&mut self, action: Action) -> Step<'_> {
+        let Action::Discrete(choice) = action else { panic!("a choice expected") };
+        self.tick += 1;
+        self.look();
+        let ending = match (self.tick == self.length(), self.seed.is_multiple_of(2)) {
+            (false, _) => Ending::Running,
+            (true, true) => Ending::Terminated,
+            (true, false) => Ending::Truncated,
+        };
+        Step { observation: &self.seen, reward: choice as f32 + 0.1 * self.tick as f32, ending }
+    }
+}
+
+/// One member's life alone: its memory and its environment.
+struct Alone<'a> {
+    policy: &'a Policy,
+    environment: Lengths,
+    member: usize,
+    number: u64,
+    tick: usize,
+    state: PolicyState,
+    x: Vec<f32>,
+}
+
+impl<'a> Alone<'a> {
+    fn new(policy: &'a Policy, seed: u64, member: usize) -> Self {
+        let state = policy.empty_state(1).unwrap();
+        let x = vec![0.0; policy.spaces().channels()];
+        let mut alone = Self { policy, environment: Lengths::default(), member, number: 0, tick: 0, state, x };
+        alone.begin(seed);
+        alone
+    }
+
+    fn begin(&mut self, seed: u64) {
+        let seen = self.environment.reset(episode_seed(seed, self.member, self.number)).to_vec();
+        self.policy.spaces().write(&seen, 0, None, &mut self.x);
+        (self.state, self.tick) = (self.policy.empty_state(1).unwrap(), 0);
+    }
+
+    /// The value of what is seen now, and the state after it.
+    fn look(&self) -> (f64, PolicyState) {
+        let x = Tensor::from_slice(&self.x, (1, 1, self.x.len()), &Device::Cpu).unwrap();
+        let (said, state) = self.policy.forward(&x, &[], &self.state).unwrap();
+        (f64::from(said.value.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]), state)
+    }
+}
+
+#[test]
+fn a_rollout_is_the_episodes_in_it() {
+    const SEED: u64 = 5;
+    const MEMBERS: usize = 3;
+    const TICKS: usize = 23;
+    let by = Discounts { gamma: 0.9, lambda: 0.8 };
+    for memory in [MemoryName::Gru, MemoryName::InfformerAdaptive] {
+        let make = || Box::<Lengths>::default() as Box<dyn Environment>;
+        let spaces = Spaces::of(&*make(), Some(4));
+        let config = PolicyConfig {
+            width: 16,
+            feed_forward: 16,
+            memory: memory.config(16),
+            clock: Some(4),
+            normalisation: Normalisation::Everything,
+        };
+        let policy = config.init(&spaces, 1, &Device::Cpu).unwrap();
+        // Values that differ by more than rounding.
+        let head = &policy.parameters()["heads.value.weight"];
+        head.set(&(head.as_tensor() * 100.0).unwrap()).unwrap();
+        let mut batch = EnvironmentBatch::new(&make, spaces.clone(), MEMBERS, SEED);
+        let mut state = policy.empty_state(MEMBERS).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let mut alone: Vec<Alone> = (0..MEMBERS).map(|member| Alone::new(&policy, SEED, member)).collect();
+        let (mut truncated, mut terminated, mut cut) = (0, 0, 0);
+        // The second begins in the middle of episodes.
+        for _ in 0..2 {
+            let rollout =
+                Rollout::collect(&policy, &mut batch, &mut state, TICKS, by, &mut random, &Device::Cpu).unwrap();
+            for (member, alone) in alone.iter_mut().enumerate() {
+                let mut surprises = vec![];
+                let mut endings = vec![];
+                for tick in 0..TICKS {
+                    let row = member * TICKS + tick;
+                    let seen = &rollout.x[row * spaces.channels()..(row + 1) * spaces.channels()];
+                    assert_eq!(seen, alone.x, "{memory:?} member {member} tick {tick}");
+                    let begins = rollout.resets.iter().any(|reset| (reset.member, reset.tick) == (member, tick));
+                    assert_eq!(begins, alone.tick == 0);
+                    let (value, after) = alone.look();
+                    // Sums of f32 in another order, of three members instead of one.
+                    assert!((value - f64::from(rollout.values[row])).abs() < 1e-4, "{memory:?} {value}");
+                    alone.state = after;
+                    let action = &rollout.actions[row..=row];
+                    let step = alone.environment.step(spaces.action(action));
+                    let (reward, ending) = (f64::from(step.reward), step.ending);
+                    spaces.write(step.observation, alone.tick + 1, Some(action), &mut alone.x);
+                    let worth = if ending == Ending::Terminated { 0.0 } else { alone.look().0 };
+                    surprises.push(reward + by.gamma * worth - value);
+                    endings.push(ending);
+                    alone.tick += 1;
+                    if ending != Ending::Running {
+                        alone.number += 1;
+                        alone.begin(SEED);
+                    }
+                }
+                for tick in 0..TICKS {
+                    let last = (tick..TICKS).find(|tick| endings[*tick] != Ending::Running).unwrap_or(TICKS - 1);
+                    let expected: f64 =
+                        (tick..=last).map(|at| (by.gamma * by.lambda).powi((at - tick) as i32) * surprises[at]).sum();
+                    let found = f64::from(rollout.advantages[member * TICKS + tick]);
+                    // At most eight surprises, each off by two values.
+                    assert!(
+                        (found - expected).abs() < 2e-3,
+                        "{memory:?} member {member} tick {tick}: {found} {expected}"
+                    );
+                }
+                let count = |ending| endings.iter().filter(|own| **own == ending).count();
+                truncated += count(Ending::Truncated);
+                terminated += count(Ending::Terminated);
+                cut += usize::from(endings[TICKS - 1] == Ending::Running);
+            }
+        }
+        assert!(truncated > 5 && terminated > 5 && cut > 1, "{truncated} {terminated} {cut}");
+    }
+}
