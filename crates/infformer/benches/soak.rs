@@ -11,8 +11,8 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use infformer::{
-    AgentId, Device, Error, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeDiagnostics, RuntimeMode,
-    ViewRequest,
+    AgentId, AnswerDetail, Device, Error, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeDiagnostics,
+    RuntimeMode, ViewRequest,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -361,6 +361,9 @@ impl DeviceArena {
                 answer.value.extend(words[3..].iter().map(|word| f32::from_bits(*word)));
             }
         }
+        if !batch.turns.iter().any(|turn| steps[turn.step].queries.iter().any(has_peaks)) {
+            return Ok(());
+        }
         let count = self.processor.receive(0, Buffer::Counter, 1)?[0] as usize;
         let found = self.processor.receive(0, Buffer::Found, batch.totals.queries * 2)?.to_vec();
         let peaks = self.processor.receive(0, Buffer::Peaks, count * row)?;

@@ -123,14 +123,15 @@ fn multiply_panels<S: Simd, const R: usize>(
     kept: Outputs,
 ) {
     let mut column = 0;
-    // Few rows need many columns: sums that follow one another wait for each other.
+    // A sum waits for itself: one row needs many columns at once.
     if R == 1 {
         while column < matrix.columns && column + 8 * S::F32_LANES <= matrix.stride {
             multiply_tile::<S, R, 8>(simd, inputs, matrix, column, outputs, kept);
             column += 8 * S::F32_LANES;
         }
     }
-    // Sixteen registers where vectors have eight lanes (AVX2), thirty-two elsewhere.
+    // Sixteen registers where vectors have eight lanes (AVX2), thirty-two elsewhere: there, four vectors of columns for two
+    // rows and two for more; here always four.
     if S::F32_LANES != 8 || R <= 2 {
         while column < matrix.columns && column + 4 * S::F32_LANES <= matrix.stride {
             multiply_tile::<S, R, 4>(simd, inputs, matrix, column, outputs, kept);
@@ -324,28 +325,36 @@ impl WithSimd for Dots<'_> {
     }
 }
 
-/// V vectors, which share each load of a row.
+/// V vectors, which share each load of a row. Each sum is that of [`dot`], to the bit.
 #[inline(always)]
 fn dots_of<S: Simd, const V: usize>(simd: S, vectors: &[f32], rows: &[f32], length: usize, outputs: &mut [f32]) {
     let count = rows.len() / length;
     let whole = length / S::F32_LANES;
-    let split: [_; V] = std::array::from_fn(|v| S::as_simd_f32s(&vectors[v * length..(v + 1) * length]));
+    let mut split = [S::as_simd_f32s(&vectors[..length]); V];
+    for (split, vector) in split.iter_mut().zip(vectors.chunks_exact(length)) {
+        *split = S::as_simd_f32s(vector);
+    }
     for (place, row) in rows.chunks_exact(length).enumerate() {
         let (row, row_rest) = S::as_simd_f32s(row);
-        let mut sums = [simd.splat_f32s(0.0); V];
-        for k in 0..whole {
+        let mut sums = [[simd.splat_f32s(0.0); 2]; V];
+        for k in (0..whole).step_by(2) {
             for v in 0..V {
-                sums[v] = simd.mul_add_e_f32s(split[v].0[k], row[k], sums[v]);
+                sums[v][0] = simd.mul_add_e_f32s(split[v].0[k], row[k], sums[v][0]);
+            }
+            if k + 1 < whole {
+                for v in 0..V {
+                    sums[v][1] = simd.mul_add_e_f32s(split[v].0[k + 1], row[k + 1], sums[v][1]);
+                }
             }
         }
         if !row_rest.is_empty() {
             let rest = simd.partial_load_f32s(row_rest);
             for v in 0..V {
-                sums[v] = simd.mul_add_e_f32s(simd.partial_load_f32s(split[v].1), rest, sums[v]);
+                sums[v][1] = simd.mul_add_e_f32s(simd.partial_load_f32s(split[v].1), rest, sums[v][1]);
             }
         }
         for v in 0..V {
-            outputs[v * count + place] = simd.reduce_sum_f32s(sums[v]);
+            outputs[v * count + place] = simd.reduce_sum_f32s(simd.add_f32s(sums[v][0], sums[v][1]));
         }
     }
 }
@@ -543,15 +552,20 @@ mod tests {
         }
 
         #[test]
-        fn dots_are_sums(vectors in 1_usize..4, rows in 1_usize..5, length in 1_usize..70, seed: u64) {
+        fn dots_are_sums(vectors in 1_usize..10, rows in 1_usize..5, length in 1_usize..70, seed: u64) {
             let (left, right) = (noise(seed, vectors * length), noise(seed ^ 1, rows * length));
             let mut outputs = vec![0.0; vectors * rows];
             dots(&left, &right, length, &mut outputs);
+            let mut scalars = outputs.clone();
+            Dots { vectors: &left, rows: &right, length, outputs: &mut scalars }.with_simd(pulp::Scalar::new());
             for (vector, left) in left.chunks_exact(length).enumerate() {
                 for (row, right) in right.chunks_exact(length).enumerate() {
                     let sum: f64 = left.iter().zip(right).map(|(l, r)| f64::from(*l) * f64::from(*r)).sum();
                     // Sums of at most 70 products below 1.
-                    prop_assert!((f64::from(outputs[vector * rows + row]) - sum).abs() < 70.0 * f64::from(f32::EPSILON));
+                    for found in [&outputs, &scalars] {
+                        let found = f64::from(found[vector * rows + row]);
+                        prop_assert!((found - sum).abs() < 70.0 * f64::from(f32::EPSILON));
+                    }
                 }
             }
         }

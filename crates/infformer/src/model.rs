@@ -382,8 +382,10 @@ impl Model {
         long_term.writer.ages(clock.chunks, knots).into_iter().filter_map(cell).collect()
     }
 
-    /// What one member's long-term memory in the last layer says that the layer saw, stretch by stretch, newest first; empty
-    /// without one. Beside it, the window holds the newest ticks as they were ([`LayerState::inputs`]).
+    /// What one member's long-term memory in the last layer holds, stretch by stretch, newest first: the layer's inputs after its
+    /// input mask, the mean over a block, or the value in the middle of a stretch where the memory is a sum of functions. Empty
+    /// without a long-term memory and for a member that there is not. Beside it, the window holds the newest ticks as they were
+    /// ([`LayerState::inputs`]). Errors: the tensor library failed.
     pub fn remembered(&self, state: &ModelState, member: usize) -> Result<Vec<RememberedStretch>> {
         let last = self.layers.last().and_then(|layer| layer.long_term.as_ref()).zip(state.layers.last());
         let Some((long_term, layer)) = last else { return Ok(vec![]) };
@@ -393,10 +395,10 @@ impl Model {
             return Ok(vec![]);
         };
         // [cells, d]
-        let coefficients = coefficients.get(member)?.t()?;
+        let coefficients = coefficients.get(member)?.t()?.contiguous()?;
         let values = match long_term.writer.grid(self.dtype(), self.device())? {
-            Some(psi) => psi.matmul(&coefficients.contiguous()?)?,
-            None => coefficients.contiguous()?,
+            Some(psi) => psi.matmul(&coefficients)?,
+            None => coefficients,
         };
         let values = values.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let held = clock.held as f64;
@@ -430,7 +432,7 @@ pub struct RememberedStretch {
     pub newer: f32,
     /// Age in ticks of the older end.
     pub older: f32,
-    /// What the layer saw then, as far as it is remembered \[d\].
+    /// The layer's input then, as far as it is remembered \[d\].
     pub value: Vec<f32>,
 }
 

@@ -22,7 +22,7 @@ pub struct Constraint {
 /// How much an answer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AnswerDetail {
-    /// The expected observation, its age and the confidence, without peaks: what most agents ask at most ticks, for less.
+    /// The expected observation, its age and the confidence, without peaks, which are about half of the cost.
     Expectation,
     /// The expected observation, its age, the confidence and the peaks.
     #[default]
@@ -160,7 +160,7 @@ pub struct Peak<'a> {
 }
 
 impl Answer {
-    /// The peaks, heaviest first.
+    /// The peaks, heaviest first; none with [`AnswerDetail::Expectation`].
     pub fn peaks(&self) -> impl ExactSizeIterator<Item = Peak<'_>> {
         let width = self.value.len().max(1);
         self.peaks.iter().zip(self.peak_values.chunks_exact(width)).map(|(peak, value)| Peak {

@@ -376,7 +376,8 @@ impl Policy {
     /// A trained model as a policy, for `spaces`. Errors: it has other inputs or heads.
     pub fn from_model(model: Model, spaces: &Spaces) -> Result<Self> {
         if model.config().inputs != spaces.inputs || model.config().heads != spaces.heads() {
-            let message = "the model has other inputs or heads than the environment needs";
+            let message =
+                "the model has other inputs or heads than the environment (and the clock that was asked for) needs";
             return Err(Error::Configuration(message.into()));
         }
         Ok(Self { spaces: spaces.clone(), body: Body::Model(Box::new(model)) })

@@ -1,11 +1,10 @@
 //! What a trained policy's last decision of an episode depends on, at each age, by four questions.
 //!
 //! *Does it matter?* What was seen so many ticks before is exchanged for what another episode showed at the same tick, and the
-//! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the memory hold it?* How near what a
-//! model remembers of a tick is to what it saw then. *Does the query find it?* Where a
-//! model looked in its long-term memory. *Does the gradient reach it?* How much what was seen then learns from the
-//! decision: where there is no gradient, queries may still learn to find what was written, but what is written does not learn to
-//! be found.
+//! policy asked again: what a memory never kept, cannot find or does not use changes nothing. *Does the memory hold it?* How
+//! near what a model remembers of a tick is to what it saw then. *Does the query find it?* Where a model looked in its
+//! long-term memory. *Does the gradient reach it?* How much what was seen then learns from the decision: where there is no
+//! gradient, queries may still learn to find what was written, but what is written does not learn to be found.
 
 use crate::distribution::{Choice, choose, divergence};
 use crate::environment::{ActionSpace, Ending, Environment};
@@ -14,7 +13,7 @@ use crate::error::Result;
 use crate::evaluation::evaluation_seed;
 use crate::policy::{Policy, PolicyState};
 use candle_core::{Device, Tensor, Var};
-use infformer::model::RememberedStretch;
+use infformer::model::{InputMask, Model};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::ops::RangeInclusive;
@@ -27,9 +26,10 @@ pub struct Dependence {
     pub ages: RangeInclusive<usize>,
     /// How far the actions' distribution moves when these observations are exchanged: KL divergence in nats.
     pub divergence: f64,
-    /// How much of what the last layer saw then its memory still tells at the decision: 1 less the squared error, over the variance
-    /// of what it saw in the episode. 1 within the window; about 0 where the memory says no more than the mean would, and less where
-    /// it is wrong. `None` for memories that are no models.
+    /// How much of what the last layer saw then its long-term memory still tells at the decision: 1 less the squared error, over the
+    /// variance of what it saw in the episode. 1 within the window; about 0 where the memory says no more than the mean would, and
+    /// less where it is wrong. What a recurrence beside the attention holds is not in it. `None` for memories that are no models,
+    /// and for models that mask what they write.
     pub held: Option<f64>,
     /// Share of the last layer's density over its long-term memory, the mean over its heads. 0 while that is empty, and for
     /// memories that have none of cells.
@@ -70,7 +70,7 @@ pub fn probe(
         for (place, divergence) in divergences.into_iter().enumerate() {
             let ages = ages(place);
             if place == found.len() {
-                let (ages, held) = (ages.clone(), policy.model().map(|_| 0.0));
+                let (ages, held) = (ages.clone(), remembering(policy).map(|_| 0.0));
                 found.push(Dependence { ages, divergence: 0.0, held, looked: 0.0, gradient: 0.0, episodes: 0 });
             }
             let own =
@@ -78,7 +78,7 @@ pub fn probe(
             let sum = |of: &[f64]| own(of).iter().sum::<f64>();
             let row = &mut found[place];
             row.divergence += divergence;
-            row.held = row.held.map(|all| all + sum(&held) / own(&held).len().max(1) as f64);
+            row.held = row.held.map(|all| all + sum(&held) / own(&held).len() as f64);
             row.looked += sum(&looked);
             row.gradient += sum(&gradients);
             row.episodes += 1;
@@ -196,9 +196,18 @@ fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>>
     Ok(shares)
 }
 
-/// How much the memory still tells of each tick at the last decision, the newest first; empty for memories that are no models.
+/// Whether what a model's memory holds can be compared with what the layer saw: where nothing masks what is written.
+fn remembering(policy: &Policy) -> Option<&Model> {
+    let is_plain = |model: &&Model| {
+        let long_term = model.config().long_term.as_ref();
+        long_term.is_none_or(|long_term| long_term.input_mask == InputMask::Everything)
+    };
+    policy.model().filter(is_plain)
+}
+
+/// How much the memory still tells of each tick at the last decision, the newest first.
 fn held(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
-    let Some(model) = policy.model() else { return Ok(vec![]) };
+    let Some(model) = remembering(policy) else { return Ok(vec![]) };
     let channels = policy.spaces().channels();
     let mut state = policy.empty_state(1)?;
     // What the last layer saw, tick by tick, the oldest first.
@@ -219,25 +228,21 @@ fn held(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
     };
     let mean: Vec<f32> =
         (0..width).map(|channel| seen.iter().map(|row| row[channel]).sum::<f32>() / seen.len() as f32).collect();
-    let variance = seen.iter().map(|row| distance(row, &mean)).sum::<f64>() / seen.len() as f64;
-    // Within the window all is as it was.
-    let mut errors = vec![0.0; seen.len()];
+    // An episode in which nothing changes has no variance; errors of rounding are not to count then.
+    let variance = (seen.iter().map(|row| distance(row, &mean)).sum::<f64>() / seen.len() as f64).max(1e-6);
     let stretches = model.remembered(state, 0)?;
-    for RememberedStretch { newer, older, value } in &stretches {
-        for (age, error) in errors.iter_mut().enumerate() {
-            // The middle of the tick.
-            let at = age as f32 + 0.5;
-            if *newer <= at && at < *older {
-                *error = distance(&seen[seen.len() - 1 - age], value);
-            }
-        }
-    }
-    // What beyond the window no stretch covers is lost.
-    let reached = stretches.iter().map(|stretch| stretch.older).fold(0.0, f32::max);
     let window = state.clocks().first().map_or(0, |clock| clock.held);
-    let lost = |age: usize| age >= window && age as f32 + 0.5 >= reached;
-    let told = |(age, error): (usize, f64)| if lost(age) { 0.0 } else { 1.0 - error / variance.max(f64::MIN_POSITIVE) };
-    Ok(errors.into_iter().enumerate().map(told).collect())
+    let told = |(age, seen): (usize, &Vec<f32>)| {
+        // The middle of the tick.
+        let at = age as f32 + 0.5;
+        let stretch = stretches.iter().find(|stretch| stretch.newer <= at && at < stretch.older);
+        match stretch {
+            _ if age < window => 1.0,
+            Some(stretch) => 1.0 - distance(seen, &stretch.value) / variance,
+            None => 0.0,
+        }
+    };
+    Ok(seen.iter().rev().enumerate().map(told).collect())
 }
 
 /// Shares of the gradient of the last decision, tick by tick, the newest first.

@@ -442,8 +442,8 @@ fn games(arguments: &Arguments, report: &mut Report) {
             };
             let (caller, whole) = (row.caller, row.whole);
             println!(
-                "{what:<10} {detail:<12?} {agents:>7} caller {:>7.3} {:>7.3}   all answers {:>7.2} {:>7.2}",
-                caller.0, caller.1, whole.0, whole.1
+                "{what:<10} {:<12} {agents:>7} caller {:>7.3} {:>7.3}   all answers {:>7.2} {:>7.2}",
+                row.detail, caller.0, caller.1, whole.0, whole.1
             );
             report.games.push(row);
         }

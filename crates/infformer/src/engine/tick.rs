@@ -10,7 +10,7 @@ use rayon::prelude::*;
 /// Steps for which the state before a write is kept for an agent that somebody looked at.
 const WATCHED_STEPS: u64 = 600;
 
-/// Bytes of all agents' state from which on it is fetched: fewer are at hand from the last tick, in a core's own cache.
+/// Bytes of all living agents' state from which on it is fetched: less is at hand from the last tick.
 const FETCHED_FROM: usize = 1 << 21;
 
 /// Agents whose state is fetched from memory at once, before their turns: a long stream comes faster than many short
@@ -71,7 +71,7 @@ impl Engine {
             own.queries.push(Query::new().with_detail(AnswerDetail::Expectation));
         }
         own.tick = step.tick;
-        let is_far = step.agents.len() * self.plan.bytes_per_agent() > FETCHED_FROM;
+        let is_far = self.is_far();
         for (at, agent) in step.agents.iter().enumerate() {
             if is_far && at % FETCHED == 0 {
                 let next = step.agents[at..].iter().take(FETCHED);
@@ -139,18 +139,25 @@ impl Engine {
 
     /// Agent by agent: what it saw, then what it asks, while its state is at hand.
     fn take_each(&mut self, steps: &mut [AgentStep]) -> Result<()> {
-        let is_far = steps.len() * self.plan.bytes_per_agent() > FETCHED_FROM;
+        let is_far = self.is_far();
         for at in 0..steps.len() {
-            if is_far && at % FETCHED == 0 {
+            if at % FETCHED == 0 {
                 let next = steps[at..].iter().take(FETCHED).filter(|next| next.outcome.is_ok());
                 next.clone().for_each(AgentStep::fetch);
-                self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
+                if is_far {
+                    self.arena.fetch(&self.plan, next.map(|next| next.agent.slot()));
+                }
             }
             if steps[at].outcome.is_ok() {
                 self.take(&mut steps[at])?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the agents' state is more than stays in a cache from one tick to the next.
+    fn is_far(&self) -> bool {
+        self.slots.len() * self.plan.bytes_per_agent() > FETCHED_FROM
     }
 
     /// One agent: what it saw, then what it asks.

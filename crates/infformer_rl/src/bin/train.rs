@@ -71,17 +71,19 @@ struct Arguments {
     /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights; target/train/… if not given.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Episodes of the evaluation after training, all with seeds of their own.
+    /// Episodes of the evaluation, all with seeds of their own.
     #[arg(long, default_value_t = 256)]
     episodes: usize,
     /// Evaluate on these environments too: the same observations and actions, another length.
     #[arg(long, value_delimiter = ',')]
     also: Vec<String>,
-    /// After training, tell what the last decisions of so many episodes depend on.
+    /// Tell what the last decisions of so many episodes depend on.
     #[arg(long, default_value_t = 0)]
     probe: usize,
-    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it.
-    #[arg(long, value_name = "FILE")]
+    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it. Say the `--clock` that it was
+    /// trained with.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "normalisation", "steps", "members", "epochs", "minibatches",
+        "gamma", "lambda", "entropy", "learning_rate", "stop_at", "output"])]
     evaluate: Option<PathBuf>,
     /// Evaluate with drawn actions instead of the most probable ones.
     #[arg(long, value_enum, default_value = "greedy")]
