@@ -22,7 +22,7 @@ pub struct Constraint {
 /// How much an answer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AnswerDetail {
-    /// The expected observation, its age and the confidence, without peaks, which are about half of the cost.
+    /// The expected observation, its age and the confidence, without peaks, which are a third of the cost.
     Expectation,
     /// The expected observation, its age, the confidence and the peaks.
     #[default]
