@@ -120,7 +120,8 @@ pub struct Progress {
     pub steps: u64,
     /// Mean return of the episodes that ended in the last update that had any.
     pub mean_return: f64,
-    /// The best mean return of an update (the maximum mean episodic return), if an episode has ended.
+    /// The best mean return of an update (the maximum mean episodic return), from the first on after which every member has ended
+    /// an episode.
     pub best: Option<f64>,
     /// The steps at the best.
     pub best_steps: u64,
@@ -260,7 +261,8 @@ pub fn train(
         let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
         let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
         // What is good enough is kept as it is.
-        let enough = mean_return.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
+        let enough = environments.has_ended_all()
+            && mean_return.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
         let mut learning = random(config.seed, Stream::Learning, progress.updates);
         let update = match enough {
             true => None,
@@ -282,7 +284,7 @@ pub fn train(
         };
         if let Some(mean) = mean_return {
             progress.mean_return = mean;
-            if progress.best.is_none_or(|best| mean > best) {
+            if environments.has_ended_all() && progress.best.is_none_or(|best| mean > best) {
                 (progress.best, progress.best_steps) = (Some(mean), progress.steps);
             }
         }
