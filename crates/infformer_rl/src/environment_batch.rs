@@ -126,11 +126,6 @@ impl EnvironmentBatch {
         &self.members[member].last
     }
 
-    /// Whether every member has ended an episode: before, those that have ended are the short ones.
-    pub fn has_ended_all(&self) -> bool {
-        self.members.iter().all(|member| member.episode.number > 0)
-    }
-
     /// The episodes under way: with the seed, all of the state.
     pub fn episodes(&self) -> Vec<Episode> {
         self.members.iter().map(|member| member.episode.clone()).collect()

@@ -118,11 +118,14 @@ pub struct Progress {
     pub updates: u64,
     /// Steps of all environments so far.
     pub steps: u64,
-    /// Mean return of the episodes that ended in the last update that had any.
+    /// The latest mean return, of as many episodes as there are members or more.
     pub mean_return: f64,
-    /// The best mean return of an update (the maximum mean episodic return), from the first on after which every member has ended
-    /// an episode.
+    /// The best mean return (the maximum mean episodic return) of an update, or of so many updates that as many episodes ended as
+    /// there are members: those of a few would be the short ones.
     pub best: Option<f64>,
+    /// Returns of the episodes that ended since the latest such mean.
+    #[serde(default)]
+    pub ended: Vec<f64>,
     /// The steps at the best.
     pub best_steps: u64,
     /// Seconds of work so far.
@@ -261,8 +264,11 @@ pub fn train(
         let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
         let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
         // What is good enough is kept as it is.
-        let enough = environments.has_ended_all()
-            && mean_return.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
+        progress.ended.extend(rollout.finished.iter().map(|(total, _)| *total));
+        let pooled = (progress.ended.len() >= config.ppo.members)
+            .then(|| progress.ended.drain(..).collect::<Vec<f64>>())
+            .map(|returns| returns.iter().sum::<f64>() / returns.len() as f64);
+        let enough = pooled.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
         let mut learning = random(config.seed, Stream::Learning, progress.updates);
         let update = match enough {
             true => None,
@@ -282,9 +288,9 @@ pub fn train(
             collecting_seconds,
             learning_seconds: spent - collecting_seconds,
         };
-        if let Some(mean) = mean_return {
+        if let Some(mean) = pooled {
             progress.mean_return = mean;
-            if environments.has_ended_all() && progress.best.is_none_or(|best| mean > best) {
+            if progress.best.is_none_or(|best| mean > best) {
                 (progress.best, progress.best_steps) = (Some(mean), progress.steps);
             }
         }
