@@ -559,6 +559,10 @@ mod tests {
             let mut scalars = outputs.clone();
             Dots { vectors: &left, rows: &right, length, outputs: &mut scalars }.with_simd(pulp::Scalar::new());
             for (vector, left) in left.chunks_exact(length).enumerate() {
+                // Alone it has the same bits.
+                let mut alone = vec![0.0; rows];
+                dots(left, &right, length, &mut alone);
+                prop_assert_eq!(&alone, &outputs[vector * rows..(vector + 1) * rows]);
                 for (row, right) in right.chunks_exact(length).enumerate() {
                     let sum: f64 = left.iter().zip(right).map(|(l, r)| f64::from(*l) * f64::from(*r)).sum();
                     // Sums of at most 70 products below 1.

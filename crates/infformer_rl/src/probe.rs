@@ -73,12 +73,10 @@ pub fn probe(
                 let (ages, held) = (ages.clone(), remembering(policy).map(|_| 0.0));
                 found.push(Dependence { ages, divergence: 0.0, held, looked: 0.0, gradient: 0.0, episodes: 0 });
             }
-            let own =
-                |of: &[f64]| of.iter().skip(*ages.start()).take(ages.clone().count()).copied().collect::<Vec<_>>();
-            let sum = |of: &[f64]| own(of).iter().sum::<f64>();
+            let sum = |values: &[f64]| of_ages(values, &ages).iter().sum::<f64>();
             let row = &mut found[place];
             row.divergence += divergence;
-            row.held = row.held.map(|all| all + sum(&held) / own(&held).len() as f64);
+            row.held = row.held.map(|all| all + sum(&held) / of_ages(&held, &ages).len() as f64);
             row.looked += sum(&looked);
             row.gradient += sum(&gradients);
             row.episodes += 1;
@@ -98,6 +96,11 @@ fn ages(place: usize) -> RangeInclusive<usize> {
         0 => 0..=0,
         _ => 1 << (place - 1)..=(1 << place) - 1,
     }
+}
+
+/// The values of these ages, those that there are; `values` are of age 0, 1, …
+fn of_ages<'a>(values: &'a [f64], ages: &RangeInclusive<usize>) -> &'a [f64] {
+    &values[(*ages.start()).min(values.len())..(*ages.end() + 1).min(values.len())]
 }
 
 /// What the policy sees in an episode \[T, channels\], row by row, up to its last decision.
@@ -196,7 +199,7 @@ fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>>
     Ok(shares)
 }
 
-/// Whether what a model's memory holds can be compared with what the layer saw: where nothing masks what is written.
+/// The model, where what its memory holds can be compared with what the layer saw: where nothing masks what is written.
 fn remembering(policy: &Policy) -> Option<&Model> {
     let is_plain = |model: &&Model| {
         let long_term = model.config().long_term.as_ref();

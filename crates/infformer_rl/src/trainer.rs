@@ -39,7 +39,8 @@ pub struct TrainingConfig {
     /// Updates from one checkpoint to the next. 20.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
-    /// The run ends when the mean return of the episodes between two updates reaches this; the policy that did so is kept as it is.
+    /// The run ends when the mean return of as many episodes as there are members, or more, reaches this; the policy that did so is
+    /// kept as it is.
     #[serde(default)]
     pub stop_at: Option<f64>,
 }
@@ -123,17 +124,30 @@ pub struct Progress {
     /// The best mean return (the maximum mean episodic return) of an update, or of so many updates that as many episodes ended as
     /// there are members: those of a few would be the short ones.
     pub best: Option<f64>,
-    /// Returns of the episodes that ended since the latest such mean.
-    #[serde(default)]
-    pub ended: Vec<f64>,
     /// The steps at the best.
     pub best_steps: u64,
+    /// Returns of the episodes that ended since the latest mean.
+    #[serde(default)]
+    pub ended: Vec<f64>,
     /// Seconds of work so far.
     pub seconds: f64,
     /// Whether the run ended by itself.
     pub finished: bool,
     /// The episodes under way.
     pub episodes: Vec<Episode>,
+}
+
+impl Progress {
+    /// Takes note of episodes that ended; their mean return and that of those before, once they are `members` or more.
+    fn pool(&mut self, returns: impl Iterator<Item = f64>, members: usize) -> Option<f64> {
+        self.ended.extend(returns);
+        if self.ended.is_empty() || self.ended.len() < members {
+            return None;
+        }
+        self.mean_return = self.ended.iter().sum::<f64>() / self.ended.len() as f64;
+        self.ended.clear();
+        Some(self.mean_return)
+    }
 }
 
 /// One update, or the rollout after which none was needed.
@@ -263,11 +277,8 @@ pub fn train(
         let episodes = rollout.finished.len();
         let mean = |sum: f64| (episodes > 0).then(|| sum / episodes as f64);
         let mean_return = mean(rollout.finished.iter().map(|(total, _)| total).sum());
+        let pooled = progress.pool(rollout.finished.iter().map(|(total, _)| *total), config.ppo.members);
         // What is good enough is kept as it is.
-        progress.ended.extend(rollout.finished.iter().map(|(total, _)| *total));
-        let pooled = (progress.ended.len() >= config.ppo.members)
-            .then(|| progress.ended.drain(..).collect::<Vec<f64>>())
-            .map(|returns| returns.iter().sum::<f64>() / returns.len() as f64);
         let enough = pooled.zip(config.stop_at).is_some_and(|(mean, enough)| mean >= enough);
         let mut learning = random(config.seed, Stream::Learning, progress.updates);
         let update = match enough {
@@ -288,11 +299,10 @@ pub fn train(
             collecting_seconds,
             learning_seconds: spent - collecting_seconds,
         };
-        if let Some(mean) = pooled {
-            progress.mean_return = mean;
-            if progress.best.is_none_or(|best| mean > best) {
-                (progress.best, progress.best_steps) = (Some(mean), progress.steps);
-            }
+        if let Some(mean) = pooled
+            && progress.best.is_none_or(|best| mean > best)
+        {
+            (progress.best, progress.best_steps) = (Some(mean), progress.steps);
         }
         log.write(folder, &record)?;
         let speed = config.steps_an_update() as f64 / spent;
@@ -313,4 +323,20 @@ pub fn train(
     }
     bar.finish_and_clear();
     Ok(Trained { policy, progress })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two that were won early are no mean of four members; with what ends later they are.
+    #[test]
+    fn a_few_short_episodes_are_no_mean_yet() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.pool([1.0, 1.0].into_iter(), 4), None);
+        assert_eq!(progress.pool(std::iter::empty(), 4), None);
+        assert_eq!(progress.pool([-1.0, -1.0, -1.0].into_iter(), 4), Some(-0.2));
+        assert_eq!((progress.mean_return, progress.ended.len()), (-0.2, 0));
+        assert_eq!(progress.pool([0.5; 4].into_iter(), 4), Some(0.5));
+    }
 }

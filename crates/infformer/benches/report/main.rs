@@ -190,6 +190,10 @@ fn print(machine: &Machine, report: &mut Report) {
 /// Writing, reading and whole ticks of the memories that are not trained.
 fn memories(agents: usize, report: &mut Report) {
     let (n, l) = (CAPACITY as f64, CHUNK as f64);
+    let ask_and_see = |crowd: &mut Crowd| {
+        crowd.ask(1);
+        crowd.observe(CHUNK, |_| true);
+    };
     for width in [64, 32] {
         let d = width as f64;
         let mut crowd = Crowd::new(&config(Policy::Linear, CAPACITY, width), agents, 2_000);
@@ -197,25 +201,11 @@ fn memories(agents: usize, report: &mut Report) {
         let write = middle(&mut crowd, |crowd| crowd.observe(CHUNK, |_| true), Crowd::run);
         let read = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
         report.peaks.push(crowd.peaks());
-        let both = middle(
-            &mut crowd,
-            |crowd| {
-                crowd.ask(1);
-                crowd.observe(CHUNK, |_| true)
-            },
-            Crowd::run,
-        );
+        let both = middle(&mut crowd, ask_and_see, Crowd::run);
         let tick = steady(&mut crowd);
         crowd.detail = AnswerDetail::Expectation;
         let read_less = middle(&mut crowd, |crowd| crowd.ask(1), Crowd::run);
-        let both_less = middle(
-            &mut crowd,
-            |crowd| {
-                crowd.ask(1);
-                crowd.observe(CHUNK, |_| true)
-            },
-            Crowd::run,
-        );
+        let both_less = middle(&mut crowd, ask_and_see, Crowd::run);
         let tick_less = steady(&mut crowd);
         let (write_work, read_work) = (floor::write(n, l, d), floor::read(n, d));
         add(report, "PowerLaw: write of 16", width, agents, write, Some(write_work));

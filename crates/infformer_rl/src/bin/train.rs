@@ -65,7 +65,7 @@ struct Arguments {
     /// Seed of weights, episodes and actions.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The run ends when the mean return of the episodes between two updates reaches this; the policy that did so is kept as it is.
+    /// The run ends when the mean return of as many episodes as there are members reaches this; the policy that did so is kept as it is.
     #[arg(long)]
     stop_at: Option<f64>,
     /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights; target/train/… if not given.
