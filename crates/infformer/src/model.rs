@@ -25,7 +25,7 @@
 //!
 //! The parts, in the order that the data flows: `encoder` (observations become a stream), `schedule` (who is written
 //! and reset at which tick), `layer` with `window` (short-term attention), `writing` with `knots` and `moves`, and
-//! `reading` (long-term memory), `recurrence` (a sum beside them), `joint` (how it joins the stream), `state`.
+//! `reading` (long-term memory), `recurrence` (a sum beside them), `joint` (how it joins the stream), `heads`, `state`.
 
 pub mod config;
 pub mod parameters;
@@ -49,6 +49,7 @@ mod stretches;
 mod recurrence;
 mod joint;
 mod layer;
+mod heads;
 pub mod state;
 
 pub use config::{
@@ -57,6 +58,7 @@ pub use config::{
 };
 pub use encoder::Encoder;
 pub use gelu::gelu;
+pub use heads::Heads;
 pub use linear::Linear;
 pub use memory::LayerMemory;
 pub use normalisation::LayerNorm;
@@ -66,10 +68,10 @@ pub use schedule::{Clock, Reset};
 
 pub use state::{LayerState, ModelState};
 
-use crate::channels::{ChannelLayout, is_storable};
+use crate::channels::ChannelLayout;
 use crate::error::{Error, Result};
 use crate::query::DensityCell;
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use layer::{Layer, LayerOutput};
 use schedule::Schedule;
@@ -105,6 +107,19 @@ pub struct Outputs {
     pub regulariser: Option<Tensor>,
 }
 
+/// What comes out of the layers at the wanted ticks, before the heads.
+#[derive(Debug, Clone)]
+pub struct StreamOutputs {
+    /// \[batch, ticks, d\]
+    pub stream: Tensor,
+    /// As in [`Outputs::readout`].
+    pub readout: Option<Tensor>,
+    /// As in [`Outputs::looked`].
+    pub looked: Option<Tensor>,
+    /// As in [`Outputs::regulariser`].
+    pub regulariser: Option<Tensor>,
+}
+
 /// A model: its configuration and its weights. It holds no state; see [`ModelState`].
 #[derive(Debug)]
 pub struct Model {
@@ -113,10 +128,8 @@ pub struct Model {
     dtype: DType,
     device: Device,
     encoder: Encoder,
-    encoder_norm: Option<LayerNorm>,
     layers: Vec<Layer>,
-    norm: LayerNorm,
-    heads: Vec<Linear>,
+    heads: Heads,
     parameters: Parameters,
 }
 
@@ -138,19 +151,13 @@ impl Model {
     pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let layer = |number: usize| Layer::new(config, vb.pp("layers").pp(number));
-        let head = |head: &Head| Linear::with_bias(config.width, head.kind.size(), vb.pp("heads").pp(&head.name));
         Ok(Self {
             layout: Arc::new(config.layout()?),
             dtype: vb.dtype(),
             device: vb.device().clone(),
-            encoder: Encoder::new(&config.inputs, config.width, vb.pp("encoder"))?,
-            encoder_norm: match config.normalisation {
-                Normalisation::Parts => None,
-                Normalisation::Everything => Some(LayerNorm::new(config.width, vb.pp("encoder.norm"))?),
-            },
+            encoder: Encoder::new(&config.inputs, config.width, config.normalisation, vb.pp("encoder"))?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            norm: LayerNorm::new(config.width, vb.pp("norm"))?,
-            heads: config.heads.iter().map(head).collect::<candle_core::Result<_>>()?,
+            heads: Heads::new(&config.heads, config.width, vb)?,
             parameters: Parameters::new(),
             config: config.clone(),
         })
@@ -207,25 +214,26 @@ impl Model {
         Ok(LayerMemory { attention, coefficients, knots: state.knots, chunks: 0 })
     }
 
-    /// What the layers see of `x` \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside
-    /// its vocabulary.
-    pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        let stream = self.encoder.forward(x, self.dtype)?;
-        match &self.encoder_norm {
-            Some(norm) => Ok(norm.forward(&stream)?),
-            None => Ok(stream),
-        }
+    /// What makes the stream of observations.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
-    /// [`Model::forward_segment`] of what was [encoded](Model::encode) \[batch, T, d\], for gradients to what was seen at each tick:
-    /// a token has none, what is encoded of it has. Errors: other shapes, values that are not finite, a reset outside the segment.
-    pub fn forward_encoded(
+    /// What is said of the stream.
+    pub fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// The layers by themselves: [`Model::forward_segment`] of what was [encoded](Model::encoder) \[batch, T, d\], without the
+    /// [heads](Model::heads). For gradients to what was seen at each tick: a token has none, what is encoded of it has. Errors: other
+    /// shapes, values that are not finite, a reset outside the segment.
+    pub fn forward_stream(
         &self,
         stream: &Tensor,
         resets: &[Reset],
         wanted: Wanted,
         state: &ModelState,
-    ) -> Result<(Outputs, ModelState)> {
+    ) -> Result<(StreamOutputs, ModelState)> {
         let &[batch, ticks, found] = stream.dims() else {
             return Err(Error::Segment(format!("it is {:?} instead of [batch, ticks, d]", stream.dims())));
         };
@@ -259,16 +267,10 @@ impl Model {
         if channels != self.encoder.channels() {
             return Err(Error::Width { what: "the observation", expected: self.encoder.channels(), found: channels });
         }
-        // What is no number spreads to all that follows, also past a reset.
-        let magnitudes = x.detach().abs()?.to_dtype(DType::F32)?;
-        if !magnitudes.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            let magnitudes = magnitudes.flatten_all()?.to_vec1::<f32>()?;
-            let at = magnitudes.iter().position(|value| !is_storable(*value)).unwrap_or(0);
-            let (channel, value) = (self.layout.names()[at % channels].clone(), magnitudes[at].to_string());
-            return Err(Error::NotFinite { what: "the segment", channel, value });
-        }
-        let part = |start: usize, count: usize| self.encode(&x.narrow(1, start, count)?);
-        self.run([batch, ticks], &part, resets, wanted, state)
+        let part = |start: usize, count: usize| self.encoder.forward(&x.narrow(1, start, count)?, self.dtype);
+        let (outputs, state) = self.run([batch, ticks], &part, resets, wanted, state)?;
+        let StreamOutputs { stream, readout, looked, regulariser } = outputs;
+        Ok((Outputs { heads: self.heads.forward(&stream)?, readout, looked, regulariser }, state))
     }
 
     /// Runs the ticks that `part` gives the encoded observations of, piece by piece.
@@ -279,7 +281,7 @@ impl Model {
         resets: &[Reset],
         wanted: Wanted,
         state: &ModelState,
-    ) -> Result<(Outputs, ModelState)> {
+    ) -> Result<(StreamOutputs, ModelState)> {
         let refuse = |message: String| Err(Error::Segment(message));
         if batch == 0 || batch != state.batch() {
             let of_state = state.batch();
@@ -320,31 +322,17 @@ impl Model {
         if streams.is_empty() {
             return refuse("no tick of it is wanted: at least 1 is".into());
         }
-        let stream = self.norm.forward(&Tensor::cat(&streams, 1)?)?;
+        let stream = Tensor::cat(&streams, 1)?;
         let readout = if readouts.is_empty() { None } else { Some(Tensor::cat(&readouts, 1)?) };
         let regulariser = match divergences.is_empty() {
             true => None,
             false => Some(Tensor::cat(&divergences, 0)?.mean_all()?),
         };
-        let heads = self.heads.iter().zip(&self.config.heads).map(|(head, config)| {
-            let y = head.forward(&stream)?;
-            match config.kind {
-                HeadKind::Gaussian { size } => {
-                    // A smooth way to stay within the bounds.
-                    let (middle, half) =
-                        ((MOST_LOG_SPREAD + LEAST_LOG_SPREAD) / 2.0, (MOST_LOG_SPREAD - LEAST_LOG_SPREAD) / 2.0);
-                    let spread = ((y.narrow(D::Minus1, size, size)?.tanh()? * half)? + middle)?;
-                    Tensor::cat(&[&y.narrow(D::Minus1, 0, size)?, &spread], D::Minus1)
-                }
-                _ => Ok(y),
-            }
-        });
-        let heads = heads.collect::<candle_core::Result<_>>()?;
         let looked = match looked {
             Some(mass) => Some(mass.mean(1)?),
             None => None,
         };
-        Ok((Outputs { heads, readout, looked, regulariser }, state))
+        Ok((StreamOutputs { stream, readout, looked, regulariser }, state))
     }
 
     fn run_piece(
@@ -435,7 +423,3 @@ pub struct RememberedStretch {
     /// The layer's input then, as far as it is remembered \[d\].
     pub value: Vec<f32>,
 }
-
-/// Bounds of a Gaussian head's logarithms of standard deviations.
-const LEAST_LOG_SPREAD: f64 = -5.0;
-const MOST_LOG_SPREAD: f64 = 2.0;

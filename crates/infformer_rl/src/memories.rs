@@ -1,5 +1,7 @@
 //! Memories of policies, one a file, and their names. A new one is a file here, a variant of [`MemoryConfig`] and a name.
 
+pub mod transformer;
+pub mod layer;
 pub mod nothing;
 pub mod frame_stack;
 pub mod gru;
@@ -10,8 +12,10 @@ pub mod fast_and_forgetful;
 pub use fast_and_forgetful::FastAndForgetful;
 pub use frame_stack::FrameStack;
 pub use gru::{Gru, GruMemory};
+pub use layer::Layer;
 pub use lstm::Lstm;
 pub use nothing::Nothing;
+pub use transformer::Transformer;
 
 use crate::memory::Memory;
 use candle_nn::VarBuilder;
@@ -198,16 +202,17 @@ impl MemoryConfig {
         names.map(|name| (name, 0.25)).collect()
     }
 
-    /// The memory over a stream of the given width; `None` for a transformer, which is a policy of its own.
-    pub fn build(&self, width: usize, vb: VarBuilder) -> candle_core::Result<Option<Box<dyn Memory>>> {
-        Ok(Some(match *self {
-            MemoryConfig::Transformer { .. } => return Ok(None),
+    /// The memory over a stream of the given width, to be put in a [`Layer`]. Errors: a transformer, whose layers are those of a
+    /// model ([`Transformer`]).
+    pub fn build(&self, width: usize, vb: VarBuilder) -> candle_core::Result<Box<dyn Memory>> {
+        Ok(match *self {
+            MemoryConfig::Transformer { .. } => candle_core::bail!("a transformer is made of a model"),
             MemoryConfig::Nothing => Box::new(Nothing),
             MemoryConfig::FrameStack { frames } => Box::new(FrameStack::new(width, frames, vb)?),
             MemoryConfig::Gru { hidden } => Box::new(GruMemory::new(width, hidden, vb)?),
             MemoryConfig::Lstm { hidden } => Box::new(Lstm::new(width, hidden, vb)?),
             MemoryConfig::FastAndForgetful { hidden } => Box::new(FastAndForgetful::new(width, hidden, vb)?),
             MemoryConfig::LinearRecurrence { hidden } => Box::new(LinearRecurrence::new(width, hidden, vb)?),
-        }))
+        })
     }
 }

@@ -6,20 +6,15 @@
 
 use crate::environment::{Action, ActionSpace, Environment};
 use crate::error::{Error, Result};
-use crate::memories::{MemoryConfig, MemoryName};
-use crate::memory::Memory;
+use crate::memories::{Layer, MemoryConfig, MemoryName, Transformer};
+use crate::memory::{Memory, MemoryState};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::channels::is_token;
 use infformer::model::parameters::seeded;
-use infformer::model::{
-    Encoder, Head, HeadKind, Input, LayerNorm, Linear, Model, ModelConfig, ModelState, Normalisation, Outputs,
-    Parameters, Reset, Wanted, gelu,
-};
+use infformer::model::{Encoder, Head, HeadKind, Heads, Input, Model, ModelConfig, Normalisation, Parameters, Reset};
 use infformer::{Channel, DensityCell, Scale};
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// Sizes and memory of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,42 +163,14 @@ fn periods(longest: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(Some(longest), |period| Some(period / 2)).take_while(|period| *period >= 4)
 }
 
-/// A policy and its weights. It holds no state; see [`PolicyState`].
+/// A policy and its weights. It holds no state; see [`MemoryState`].
 #[derive(Debug)]
 pub struct Policy {
     spaces: Spaces,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    Model(Box<Model>),
-    Layer(Box<Layer>),
-}
-
-/// The transformer layer of `infformer` with another memory in the place of its attention.
-#[derive(Debug)]
-struct Layer {
     encoder: Encoder,
-    encoder_norm: Option<LayerNorm>,
-    memory_norm: LayerNorm,
     memory: Box<dyn Memory>,
-    feed_forward_norm: LayerNorm,
-    up: Linear,
-    down: Linear,
-    norm: LayerNorm,
-    action: Linear,
-    value: Linear,
+    heads: Heads,
     parameters: Parameters,
-}
-
-/// What a policy remembers, one member a row.
-#[derive(Debug, Clone)]
-pub enum PolicyState {
-    /// Of a model.
-    Model(ModelState),
-    /// Of another memory: tensors \[batch, ..\].
-    Tensors(Vec<Tensor>),
 }
 
 /// What a policy says.
@@ -304,71 +271,33 @@ impl PolicyConfig {
     /// New weights from a seed.
     pub fn init(&self, spaces: &Spaces, seed: u64, device: &Device) -> Result<Policy> {
         self.validate()?;
-        let body = match self.model_config(spaces) {
-            Some(config) => Body::Model(Box::new(config.init_seeded(seed, DType::F32, device)?)),
+        let policy = match self.model_config(spaces) {
+            Some(config) => Policy::from_model(config.init_seeded(seed, DType::F32, device)?, spaces)?,
             None => {
-                let made =
-                    seeded(seed, DType::F32, device, |vb| match self.memory.build(self.width, vb.pp("memory"))? {
-                        Some(memory) => Ok(Some(Layer::new(self, spaces, memory, vb)?)),
-                        None => Ok(None),
-                    });
-                match made? {
-                    (Some(layer), parameters) => Body::Layer(Box::new(Layer { parameters, ..layer })),
-                    (None, _) => {
-                        return Err(Error::Configuration("policy.memory is neither a model nor a layer".into()));
-                    }
-                }
+                let (policy, parameters) = seeded(seed, DType::F32, device, |vb| self.build(spaces, vb))?;
+                Policy { parameters, ..policy }
             }
         };
-        let policy = Policy { spaces: spaces.clone(), body };
         // At first all actions are as good as equally probable (Andrychowicz et al. 2021) and nothing is expected,
         // whatever is seen: what a random expectation misses would else be blamed on the actions.
         for name in ["heads.action.weight", "heads.value.weight"] {
-            if let Some(weight) = policy.parameters().get(name) {
+            if let Some(weight) = policy.parameters.get(name) {
                 weight.set(&(weight.as_tensor() * 0.01)?)?;
             }
         }
         Ok(policy)
     }
-}
 
-impl Layer {
-    fn new(config: &PolicyConfig, spaces: &Spaces, memory: Box<dyn Memory>, vb: VarBuilder) -> infformer::Result<Self> {
-        let (width, hidden) = (config.width, config.feed_forward);
-        let heads = spaces.heads();
-        Ok(Self {
-            encoder: Encoder::new(&spaces.inputs, width, vb.pp("encoder"))?,
-            encoder_norm: match config.normalisation {
-                Normalisation::Parts => None,
-                Normalisation::Everything => Some(LayerNorm::new(width, vb.pp("encoder.norm"))?),
-            },
-            memory_norm: LayerNorm::new(width, vb.pp("memory_norm"))?,
-            memory,
-            feed_forward_norm: LayerNorm::new(width, vb.pp("feed_forward_norm"))?,
-            up: Linear::with_bias(width, hidden, vb.pp("feed_forward.up"))?,
-            down: Linear::with_bias(hidden, width, vb.pp("feed_forward.down"))?,
-            norm: LayerNorm::new(width, vb.pp("norm"))?,
-            action: Linear::with_bias(width, heads[0].kind.size(), vb.pp("heads.action"))?,
-            value: Linear::with_bias(width, 1, vb.pp("heads.value"))?,
+    /// A policy whose memory is no model.
+    fn build(&self, spaces: &Spaces, vb: VarBuilder) -> infformer::Result<Policy> {
+        let memory = self.memory.build(self.width, vb.pp("memory"))?;
+        Ok(Policy {
+            spaces: spaces.clone(),
+            encoder: Encoder::new(&spaces.inputs, self.width, self.normalisation, vb.pp("encoder"))?,
+            memory: Box::new(Layer::new(self.width, self.feed_forward, memory, vb.clone())?),
+            heads: Heads::new(&spaces.heads(), self.width, vb)?,
             parameters: Parameters::new(),
         })
-    }
-
-    fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        let encoded = self.encoder.forward(x, DType::F32)?;
-        Ok(match &self.encoder_norm {
-            Some(norm) => norm.forward(&encoded)?,
-            None => encoded,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Said, Vec<Tensor>)> {
-        let (remembered, state) = self.memory.forward(&self.memory_norm.forward(x)?, resets, state)?;
-        let x = (x + remembered)?;
-        let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&x)?)?)?;
-        let x = self.norm.forward(&(x + self.down.forward(&hidden)?)?)?;
-        let value = self.value.forward(&x)?.squeeze(2)?;
-        Ok((Said { action: self.action.forward(&x)?, value, regulariser: None, looked: None }, state))
     }
 }
 
@@ -380,7 +309,13 @@ impl Policy {
                 "the model has other inputs or heads than the environment (and the clock that was asked for) needs";
             return Err(Error::Configuration(message.into()));
         }
-        Ok(Self { spaces: spaces.clone(), body: Body::Model(Box::new(model)) })
+        Ok(Self {
+            spaces: spaces.clone(),
+            encoder: model.encoder().clone(),
+            heads: model.heads().clone(),
+            parameters: model.parameters().clone(),
+            memory: Box::new(Transformer(model)),
+        })
     }
 
     /// What it sees and does.
@@ -390,129 +325,58 @@ impl Policy {
 
     /// The model, where it is one: it can be saved and shipped.
     pub fn model(&self) -> Option<&Model> {
-        match &self.body {
-            Body::Model(model) => Some(model),
-            Body::Layer(_) => None,
-        }
+        self.memory.model()
     }
 
     /// The weights by name.
     pub fn parameters(&self) -> &Parameters {
-        match &self.body {
-            Body::Model(model) => model.parameters(),
-            Body::Layer(layer) => &layer.parameters,
-        }
+        &self.parameters
     }
 
     /// How many numbers the weights are.
     pub fn parameter_count(&self) -> usize {
-        self.parameters().values().map(|var| var.elem_count()).sum()
+        self.parameters.values().map(|var| var.elem_count()).sum()
     }
 
     /// The state of `batch` members that have seen nothing.
-    pub fn empty_state(&self, batch: usize) -> Result<PolicyState> {
-        Ok(match &self.body {
-            Body::Model(model) => PolicyState::Model(model.empty_state(batch)?),
-            Body::Layer(layer) => PolicyState::Tensors(layer.memory.empty_state(batch)?),
-        })
+    pub fn empty_state(&self, batch: usize) -> Result<MemoryState> {
+        self.memory.empty_state(batch)
     }
 
     /// Takes x \[batch, T, channels\] from `state` on. Gradients flow to the weights and within the segment.
-    pub fn forward(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
-        match (&self.body, state) {
-            (Body::Model(model), PolicyState::Model(state)) => {
-                Self::said(model.forward_segment(x, resets, Wanted::All, state)?)
-            }
-            _ => self.forward_encoded(&self.encode(x)?, resets, state),
-        }
+    pub fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Said, MemoryState)> {
+        self.forward_encoded(&self.encode(x)?, resets, state)
     }
 
     /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside its
     /// vocabulary.
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.body {
-            Body::Model(model) => Ok(model.encode(x)?),
-            Body::Layer(layer) => layer.encode(x),
-        }
+        Ok(self.encoder.forward(x, DType::F32)?)
     }
 
     /// [`Policy::forward`] of what was [encoded](Policy::encode) \[batch, T, d\]: gradients flow to what was seen at each tick.
     /// Errors: other shapes, a state of another memory.
-    pub fn forward_encoded(&self, x: &Tensor, resets: &[Reset], state: &PolicyState) -> Result<(Said, PolicyState)> {
-        match (&self.body, state) {
-            (Body::Model(model), PolicyState::Model(state)) => {
-                Self::said(model.forward_encoded(x, resets, Wanted::All, state)?)
-            }
-            (Body::Layer(layer), PolicyState::Tensors(state)) => {
-                let (said, state) = layer.forward(x, resets, state)?;
-                Ok((said, PolicyState::Tensors(state)))
-            }
-            _ => Err(Error::Configuration("this state belongs to another kind of memory".into())),
-        }
-    }
-
-    fn said((mut outputs, state): (Outputs, ModelState)) -> Result<(Said, PolicyState)> {
-        let value = outputs.heads.swap_remove(1).squeeze(2)?;
-        let action = outputs.heads.swap_remove(0);
-        let Outputs { regulariser, looked, .. } = outputs;
-        Ok((Said { action, value, regulariser, looked }, PolicyState::Model(state.detach())))
+    pub fn forward_encoded(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Said, MemoryState)> {
+        let (remembered, state) = self.memory.forward(x, resets, state)?;
+        let mut heads = self.heads.forward(&remembered.stream)?;
+        let value = heads.swap_remove(1).squeeze(2)?;
+        let action = heads.swap_remove(0);
+        Ok((Said { action, value, regulariser: remembered.regulariser, looked: remembered.looked }, state))
     }
 
     /// Where a member looked in its long-term memory at the single tick that `said` is of; `state` is the one after it. Empty
     /// for other memories than a model's, and while nothing is in it.
-    pub fn density(&self, said: &Said, state: &PolicyState, member: usize) -> Result<Vec<DensityCell>> {
-        match (&self.body, state, &said.looked) {
-            (Body::Model(model), PolicyState::Model(state), Some(looked)) => {
+    pub fn density(&self, said: &Said, state: &MemoryState, member: usize) -> Result<Vec<DensityCell>> {
+        match (self.model(), state, &said.looked) {
+            (Some(model), MemoryState::Model(state), Some(looked)) => {
                 Ok(model.density(&looked.get(member)?.to_vec1::<f32>()?, state, member))
             }
             _ => Ok(vec![]),
         }
     }
 
-    /// Reads what [`PolicyState::save`] wrote, for the same policy.
-    pub fn load_state(&self, bytes: &[u8]) -> Result<PolicyState> {
-        let layer = match &self.body {
-            Body::Model(model) => return Ok(PolicyState::Model(ModelState::load(bytes, model)?)),
-            Body::Layer(layer) => layer,
-        };
-        let refuse = |message: String| Error::Configuration(format!("a saved state: {message}"));
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| refuse(error.to_string()))?;
-        let expected = layer.memory.empty_state(1)?;
-        let read = |number: usize| {
-            let view = tensors.tensor(&number.to_string()).map_err(|error| refuse(error.to_string()))?;
-            if view.shape().get(1..) != expected[number].dims().get(1..) {
-                return Err(refuse(format!("{:?} instead of {:?}", view.shape(), expected[number].dims())));
-            }
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            Ok(Tensor::from_vec(values.collect::<Vec<f32>>(), view.shape(), expected[number].device())?)
-        };
-        Ok(PolicyState::Tensors((0..expected.len()).map(read).collect::<Result<_>>()?))
-    }
-}
-
-impl PolicyState {
-    /// The members at `places`, in that order.
-    pub fn select(&self, places: &[usize]) -> Result<Self> {
-        Ok(match self {
-            PolicyState::Model(state) => PolicyState::Model(state.select(places)?),
-            PolicyState::Tensors(tensors) => {
-                let index: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-                let select = |tensor: &Tensor| {
-                    let index = Tensor::from_slice(&index, index.len(), tensor.device())?;
-                    tensor.contiguous()?.index_select(&index, 0)
-                };
-                PolicyState::Tensors(tensors.iter().map(select).collect::<candle_core::Result<_>>()?)
-            }
-        })
-    }
-
-    /// Bytes that [`Policy::load_state`] reads.
-    pub fn save(&self) -> Result<Vec<u8>> {
-        let tensors = match self {
-            PolicyState::Model(state) => return Ok(state.save()?),
-            PolicyState::Tensors(tensors) => tensors,
-        };
-        let named = tensors.iter().enumerate().map(|(number, tensor)| (number.to_string(), tensor.clone()));
-        Ok(safetensors::serialize(named.collect::<HashMap<_, _>>(), None).map_err(candle_core::Error::from)?)
+    /// Reads what [`MemoryState::save`] wrote, for the same policy.
+    pub fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {
+        self.memory.load_state(bytes)
     }
 }

@@ -11,7 +11,8 @@ use crate::environment::{ActionSpace, Ending, Environment};
 use crate::environment_batch::Make;
 use crate::error::Result;
 use crate::evaluation::evaluation_seed;
-use crate::policy::{Policy, PolicyState};
+use crate::memory::MemoryState;
+use crate::policy::Policy;
 use candle_core::{Device, Tensor, Var};
 use infformer::model::{InputMask, Model};
 use rand::SeedableRng;
@@ -131,9 +132,9 @@ fn step(
     policy: &Policy,
     x: &[f32],
     batch: usize,
-    state: &PolicyState,
+    state: &MemoryState,
     device: &Device,
-) -> Result<(Vec<f32>, PolicyState)> {
+) -> Result<(Vec<f32>, MemoryState)> {
     let channels = policy.spaces().channels();
     let ticks = x.len() / batch / channels;
     let x = Tensor::from_slice(x, (batch, ticks, channels), device)?;
@@ -171,7 +172,7 @@ fn divergences(policy: &Policy, episode: &[f32], other: &[f32], device: &Device)
 }
 
 /// The state after all ticks of an episode \[T, channels\] but the last so many.
-fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Result<PolicyState> {
+fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Result<MemoryState> {
     let channels = policy.spaces().channels();
     let earlier = &episode[..episode.len() - last * channels];
     let mut state = policy.empty_state(1)?;
@@ -217,14 +218,14 @@ fn held(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
     let mut seen: Vec<Vec<f32>> = vec![];
     for now in episode.chunks_exact(channels) {
         (_, state) = step(policy, now, 1, &state, device)?;
-        if let PolicyState::Model(state) = &state
+        if let MemoryState::Model(state) = &state
             && let Some(layer) = state.layers().last()
         {
             let inputs = layer.inputs();
             seen.push(inputs.narrow(1, inputs.dim(1)? - 1, 1)?.flatten_all()?.to_vec1()?);
         }
     }
-    let PolicyState::Model(state) = &state else { return Ok(vec![]) };
+    let MemoryState::Model(state) = &state else { return Ok(vec![]) };
     let width = seen.first().map_or(0, Vec::len);
     let distance = |left: &[f32], right: &[f32]| {
         left.iter().zip(right).map(|(left, right)| f64::from(left - right).powi(2)).sum::<f64>()

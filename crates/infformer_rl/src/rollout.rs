@@ -4,7 +4,8 @@ use crate::distribution::{Choice, choose};
 use crate::environment::Ending;
 use crate::environment_batch::EnvironmentBatch;
 use crate::error::Result;
-use crate::policy::{Policy, PolicyState};
+use crate::memory::MemoryState;
+use crate::policy::Policy;
 use candle_core::{Device, Tensor};
 use infformer::model::Reset;
 use rand::Rng;
@@ -17,7 +18,7 @@ pub struct Rollout {
     /// T
     pub ticks: usize,
     /// What the memories held before the first tick.
-    pub start: PolicyState,
+    pub start: MemoryState,
     /// What was seen \[members, T, channels\].
     pub x: Vec<f32>,
     /// Where episodes began.
@@ -68,7 +69,7 @@ impl Rollout {
     pub fn collect(
         policy: &Policy,
         environments: &mut EnvironmentBatch,
-        state: &mut PolicyState,
+        state: &mut MemoryState,
         ticks: usize,
         by: Discounts,
         random: &mut impl Rng,
@@ -141,7 +142,7 @@ fn begun(environments: &EnvironmentBatch) -> impl Iterator<Item = Reset> {
 }
 
 /// What some members' next tick is worth; their memories do not move.
-fn values_of(policy: &Policy, x: &[f32], begun: &[Reset], state: &PolicyState, device: &Device) -> Result<Vec<f32>> {
+fn values_of(policy: &Policy, x: &[f32], begun: &[Reset], state: &MemoryState, device: &Device) -> Result<Vec<f32>> {
     let channels = policy.spaces().channels();
     let x = Tensor::from_slice(x, (x.len() / channels, 1, channels), device)?;
     Ok(policy.forward(&x, begun, state)?.0.value.flatten_all()?.to_vec1::<f32>()?)

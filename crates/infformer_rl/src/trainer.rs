@@ -5,8 +5,9 @@ use crate::checkpoint;
 use crate::environment_batch::{EnvironmentBatch, Episode, Make};
 use crate::error::{Error, Result};
 use crate::log::{self, Log};
+use crate::memory::MemoryState;
 use crate::optimiser::{Optimiser, OptimiserConfig};
-use crate::policy::{Policy, PolicyConfig, PolicyState};
+use crate::policy::{Policy, PolicyConfig};
 use crate::ppo::{PpoConfig, Update};
 use crate::rollout::Rollout;
 use candle_core::Device;
@@ -263,7 +264,7 @@ pub fn train(
         bar.set_style(style);
     }
     let (begun, before) = (Instant::now(), progress.seconds);
-    let save = |progress: &mut Progress, optimiser: &Optimiser, lived: &EnvironmentBatch, state: &PolicyState| {
+    let save = |progress: &mut Progress, optimiser: &Optimiser, lived: &EnvironmentBatch, state: &MemoryState| {
         progress.episodes = lived.episodes();
         checkpoint::save(&file, &configuration, policy.parameters(), optimiser, progress, &state.save()?)
     };

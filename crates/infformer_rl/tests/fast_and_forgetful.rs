@@ -79,7 +79,7 @@ fn the_fast_memory_is_the_slow_one() {
     for (member, reset) in [None, Some(4)].into_iter().enumerate() {
         let own = &x[member * 11 * WIDTH..(member + 1) * 11 * WIDTH];
         let own: Vec<Vec<f64>> = own.chunks_exact(WIDTH).map(<[f64]>::to_vec).collect();
-        let found = found.get(member).unwrap().to_vec2::<f64>().unwrap();
+        let found = found.stream.get(member).unwrap().to_vec2::<f64>().unwrap();
         for (tick, (found, expected)) in found.iter().zip(slow(&parameters, &own, reset)).enumerate() {
             for (found, expected) in found.iter().zip(expected) {
                 // Sums of 40 products of order 1 in f64, divided by a spread of order .1.

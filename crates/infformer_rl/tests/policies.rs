@@ -10,7 +10,8 @@ use infformer_rl::distribution::{Choice, choose, log_probability};
 use infformer_rl::environment::{ActionSpace, Ending};
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
-use infformer_rl::policy::{Policy, PolicyConfig, PolicyState, Said, Spaces};
+use infformer_rl::memory::MemoryState;
+use infformer_rl::policy::{Policy, PolicyConfig, Said, Spaces};
 use infformer_rl::rollout::{Discounts, advantages};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -147,7 +148,7 @@ fn selected_members_go_on_alone() {
         let halves = [half(0, 75), half(75, TICKS - 75)];
         let (_, state) = policy.forward(&halves[0], &[], &policy.empty_state(MEMBERS).unwrap()).unwrap();
         let (all, _) = policy.forward(&halves[1], &[], &state).unwrap();
-        let chosen: PolicyState = state.select(&[2, 0]).unwrap();
+        let chosen: MemoryState = state.select(&[2, 0]).unwrap();
         let index = Tensor::new(&[2_u32, 0], &Device::Cpu).unwrap();
         let (some, _) = policy.forward(&halves[1].index_select(&index, 0).unwrap(), &[], &chosen).unwrap();
         for (place, member) in [2, 0].into_iter().enumerate() {
@@ -268,5 +269,51 @@ fn what_is_seen_is_normalised_or_not() {
         assert!(!texts[0].contains("normalisation") && texts[1].contains("normalisation:Parts"));
         assert_eq!(ron::from_str::<PolicyConfig>(&texts[0]).unwrap(), normed);
         assert_eq!(ron::from_str::<PolicyConfig>(&texts[1]).unwrap(), plain);
+    }
+}
+
+/// What is no number is refused by name, whatever remembers, and the state is as it was.
+#[test]
+fn what_is_no_number_is_refused() {
+    let mut seen = vec![0.0_f32; 2 * 3 * spaces().channels()];
+    seen[spaces().channels() + 1] = f32::NAN;
+    let seen = Tensor::from_vec(seen, (2, 3, spaces().channels()), &Device::Cpu).unwrap();
+    for name in MemoryName::value_variants() {
+        let policy = policy(*name);
+        let error = policy.forward(&seen, &[], &policy.empty_state(2).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("NaN"), "{name:?}: {error}");
+    }
+}
+
+/// A state goes to the memory that made it, and to no other.
+#[test]
+fn the_state_of_another_memory_is_refused() {
+    let x = seen();
+    let policies: Vec<(MemoryName, Policy)> =
+        [MemoryName::Infformer, MemoryName::Gru, MemoryName::Lstm, MemoryName::None]
+            .map(|name| (name, policy(name)))
+            .into();
+    for (name, policy) in &policies {
+        for (other, another) in policies.iter().filter(|(other, _)| other != name) {
+            let state = another.empty_state(MEMBERS).unwrap();
+            let error = policy.forward(&x, &[], &state).unwrap_err().to_string();
+            assert!(error.contains("another kind of memory"), "{name:?} {other:?}: {error}");
+        }
+    }
+}
+
+/// A continuous action's deviation stays within e⁻⁵ and e², whatever remembers and however far training drives it.
+#[test]
+fn deviations_are_bounded() {
+    let spaces = Spaces::with_clock(spaces().inputs[..1].to_vec(), ActionSpace::Continuous(1), None);
+    for name in MemoryName::value_variants() {
+        let policy = PolicyConfig::named(*name, &spaces).unwrap().init(&spaces, 0, &Device::Cpu).unwrap();
+        let x = Tensor::zeros((1, 1, spaces.channels()), DType::F32, &Device::Cpu).unwrap();
+        for (drive, bound) in [(100.0_f32, 2.0_f32), (-100.0, -5.0)] {
+            policy.parameters()["heads.action.bias"].set(&Tensor::new(&[0.0, drive], &Device::Cpu).unwrap()).unwrap();
+            let (said, _) = policy.forward(&x, &[], &policy.empty_state(1).unwrap()).unwrap();
+            // tanh of 100 is 1 in f32.
+            assert!((host(&said.action)[1] - bound).abs() < 1e-5, "{name:?}: {:?}", host(&said.action));
+        }
     }
 }

@@ -8,7 +8,8 @@ use infformer::{Channel, Scale};
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::{EnvironmentBatch, episode_seed};
 use infformer_rl::memories::{MemoryConfig, MemoryName};
-use infformer_rl::policy::{Policy, PolicyConfig, PolicyState, Spaces};
+use infformer_rl::memory::MemoryState;
+use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
 use infformer_rl::rollout::{Discounts, Rollout};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -71,7 +72,7 @@ struct Alone<'a> {
     member: usize,
     number: u64,
     tick: usize,
-    state: PolicyState,
+    state: MemoryState,
     x: Vec<f32>,
 }
 
@@ -91,7 +92,7 @@ impl<'a> Alone<'a> {
     }
 
     /// The value of what is seen now, and the state after it.
-    fn look(&self) -> (f64, PolicyState) {
+    fn look(&self) -> (f64, MemoryState) {
         let x = Tensor::from_slice(&self.x, (1, 1, self.x.len()), &Device::Cpu).unwrap();
         let (said, state) = self.policy.forward(&x, &[], &self.state).unwrap();
         (f64::from(said.value.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]), state)

@@ -296,7 +296,7 @@ impl Input {
         }
     }
 
-    fn group(&self) -> ChannelGroup {
+    pub(crate) fn group(&self) -> ChannelGroup {
         match self {
             Input::Continuous { name, channels } => ChannelGroup { name: name.clone(), channels: channels.clone() },
             Input::Token { name, .. } => ChannelGroup::new(name, &["token"], "", Scale::Given(1.0)),

@@ -1,8 +1,9 @@
-//! From observations to the stream: numbers by one matrix, tokens by tables, summed.
+//! From observations to the stream: numbers by one matrix, tokens by tables, summed and, where it is so wanted, normalised.
 
-use super::config::Input;
+use super::config::{Input, Normalisation};
 use super::linear::Linear;
-use crate::channels::is_token;
+use super::normalisation::LayerNorm;
+use crate::channels::{ChannelLayout, is_storable, is_token};
 use crate::error::{Error, Result};
 use candle_core::{DType, IndexOp, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -15,7 +16,9 @@ pub struct Encoder {
     precision: Vec<f32>,
     matrix: Option<Linear>,
     tables: Vec<Table>,
-    channels: usize,
+    norm: Option<LayerNorm>,
+    /// Of the channels.
+    names: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,8 +41,8 @@ impl Table {
 }
 
 impl Encoder {
-    /// An encoder of `inputs` into a stream of the given width.
-    pub fn new(inputs: &[Input], width: usize, vb: VarBuilder) -> Result<Self> {
+    /// An encoder of `inputs` into a stream of the given width, normalised or as it is.
+    pub fn new(inputs: &[Input], width: usize, normalisation: Normalisation, vb: VarBuilder) -> Result<Self> {
         let (mut continuous, mut precision, mut tables) = (vec![], vec![], vec![]);
         let mut start = 0;
         for input in inputs {
@@ -66,14 +69,29 @@ impl Encoder {
         } else {
             Some(Linear::with_bias(continuous.len(), width, vb.pp("continuous"))?)
         };
-        Ok(Self { continuous, precision, matrix, tables, channels: start })
+        let norm = match normalisation {
+            Normalisation::Parts => None,
+            Normalisation::Everything => Some(LayerNorm::new(width, vb.pp("norm"))?),
+        };
+        let groups: Vec<_> = inputs.iter().map(Input::group).collect();
+        let names = ChannelLayout::new(&groups)?.names().to_vec();
+        Ok(Self { continuous, precision, matrix, tables, norm, names })
     }
 
-    /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, a token outside its vocabulary.
+    /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, values that are not finite, a token outside its
+    /// vocabulary.
     pub fn forward(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         let (batch, ticks, channels) = x.dims3()?;
-        if channels != self.channels {
-            return Err(Error::Width { what: "the observation", expected: self.channels, found: channels });
+        if channels != self.channels() {
+            return Err(Error::Width { what: "the observation", expected: self.channels(), found: channels });
+        }
+        // What is no number spreads to all that follows, also past a reset.
+        let magnitudes = x.detach().abs()?.to_dtype(DType::F32)?;
+        if !magnitudes.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            let magnitudes = magnitudes.flatten_all()?.to_vec1::<f32>()?;
+            let at = magnitudes.iter().position(|value| !is_storable(*value)).unwrap_or(0);
+            let (channel, value) = (self.names[at % channels].clone(), magnitudes[at].to_string());
+            return Err(Error::NotFinite { what: "the segment", channel, value });
         }
         let x = x.contiguous()?;
         let mut stream: Option<Tensor> = None;
@@ -94,11 +112,15 @@ impl Encoder {
                 None => rows,
             });
         }
-        stream.ok_or(Error::Width { what: "the observation", expected: 1, found: 0 })
+        let stream = stream.ok_or(Error::Width { what: "the observation", expected: 1, found: 0 })?;
+        match &self.norm {
+            Some(norm) => Ok(norm.forward(&stream)?),
+            None => Ok(stream),
+        }
     }
 
     /// Channels of an observation.
     pub fn channels(&self) -> usize {
-        self.channels
+        self.names.len()
     }
 }

@@ -6,7 +6,7 @@
 //! periods evenly between 1 and 1,024 ticks.
 
 use crate::error::Result;
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryState, Remembered};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::sigmoid;
 use candle_nn::{Init, VarBuilder};
@@ -95,23 +95,26 @@ fn evenly(first: f64, last: f64, count: usize) -> impl Iterator<Item = f64> {
 
 impl Memory for FastAndForgetful {
     /// S \[batch, 1, 2 · traces · contexts\].
-    fn empty_state(&self, batch: usize) -> Result<Vec<Tensor>> {
-        Ok(vec![Tensor::zeros((batch, 1, 2 * self.traces * CONTEXTS), self.dtype, &self.device)?])
+    fn empty_state(&self, batch: usize) -> Result<MemoryState> {
+        let sums = Tensor::zeros((batch, 1, 2 * self.traces * CONTEXTS), self.dtype, &self.device)?;
+        Ok(MemoryState::Tensors(vec![sums]))
     }
 
-    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)> {
+        let [sums] = state.tensors()?;
         let (batch, ticks, _) = x.dims3()?;
         let passed = (self.added.forward(x)? * sigmoid(&self.input_gate.forward(x)?)?)?;
         let each = (batch, ticks, self.traces, CONTEXTS);
         let real = passed.unsqueeze(3)?.broadcast_as(each)?.reshape((batch, ticks, self.traces * CONTEXTS))?;
         let added = Tensor::cat(&[&real, &real.zeros_like()?], 2)?;
-        let sums = leaky_sums(&added, &self.turns()?, resets, &state[0].detach())?;
+        let sums = leaky_sums(&added, &self.turns()?, resets, &sums.detach())?;
         let newest = sums.narrow(1, ticks - 1, 1)?.contiguous()?.detach();
         let mixed = self.mix.forward(&sums)?;
         let centred = mixed.broadcast_sub(&mixed.mean_keepdim(D::Minus1)?)?;
         let spread = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
         let (normal, through) = (centred.broadcast_div(&spread)?, self.through.forward(x)?);
         let open = sigmoid(&self.output_gate.forward(x)?)?;
-        Ok(((&through + open * (normal - &through)?)?, vec![newest]))
+        let stream = (&through + open * (normal - &through)?)?;
+        Ok((stream.into(), MemoryState::Tensors(vec![newest])))
     }
 }

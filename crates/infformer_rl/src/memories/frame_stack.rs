@@ -1,7 +1,7 @@
 //! The last k ticks side by side (Mnih et al. 2015).
 
 use crate::error::Result;
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryState, Remembered};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use infformer::model::{Linear, Reset};
@@ -26,14 +26,16 @@ impl FrameStack {
 
 impl Memory for FrameStack {
     /// One tensor: the frames before this one, oldest first \[batch, frames − 1, d\].
-    fn empty_state(&self, batch: usize) -> Result<Vec<Tensor>> {
-        Ok(vec![Tensor::zeros((batch, self.frames - 1, self.width), self.dtype, &self.device)?])
+    fn empty_state(&self, batch: usize) -> Result<MemoryState> {
+        let frames = Tensor::zeros((batch, self.frames - 1, self.width), self.dtype, &self.device)?;
+        Ok(MemoryState::Tensors(vec![frames]))
     }
 
-    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)> {
+        let [past_frames] = state.tensors()?;
         let (batch, ticks, _) = x.dims3()?;
         let past = self.frames - 1;
-        let all = Tensor::cat(&[&state[0].detach(), x], 1)?;
+        let all = Tensor::cat(&[&past_frames.detach(), x], 1)?;
         // How many ticks back a member's episode reaches at most.
         let mut reach = vec![usize::MAX; batch * ticks];
         for reset in resets {
@@ -51,7 +53,7 @@ impl Memory for FrameStack {
         // What the last tick saw, but for the oldest.
         let kept: Vec<Tensor> =
             (0..past).rev().map(|back| frames[back].narrow(1, ticks - 1, 1)).collect::<candle_core::Result<_>>()?;
-        let state = if kept.is_empty() { state[0].clone() } else { Tensor::cat(&kept, 1)?.detach() };
-        Ok((output, vec![state]))
+        let state = if kept.is_empty() { past_frames.clone() } else { Tensor::cat(&kept, 1)?.detach() };
+        Ok((output.into(), MemoryState::Tensors(vec![state])))
     }
 }

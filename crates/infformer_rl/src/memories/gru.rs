@@ -3,7 +3,7 @@
 //! h′ = (1 − z)·n + z·h with r, z = σ(W x + U h + b), n = tanh(W x + b + r·(U h + c)) (Cho et al. 2014, in the order
 //! of the common libraries).
 
-use crate::memory::{Memory, kept};
+use crate::memory::{Memory, MemoryState, Remembered, kept};
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 use candle_nn::{Init, VarBuilder};
 use infformer::model::{Linear, Reset};
@@ -98,14 +98,16 @@ impl GruMemory {
 
 impl Memory for GruMemory {
     /// h \[batch, hidden\].
-    fn empty_state(&self, batch: usize) -> crate::Result<Vec<Tensor>> {
-        Ok(vec![Tensor::zeros((batch, self.gru.hidden), self.dtype, &self.device)?])
+    fn empty_state(&self, batch: usize) -> crate::Result<MemoryState> {
+        let h = Tensor::zeros((batch, self.gru.hidden), self.dtype, &self.device)?;
+        Ok(MemoryState::Tensors(vec![h]))
     }
 
-    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> crate::Result<(Tensor, Vec<Tensor>)> {
-        let states = self.gru.forward(x, resets, &state[0])?;
+    fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> crate::Result<(Remembered, MemoryState)> {
+        let [h] = state.tensors()?;
+        let states = self.gru.forward(x, resets, h)?;
         let newest = states.narrow(1, x.dim(1)? - 1, 1)?.squeeze(1)?.detach();
-        Ok((self.output.forward(&states)?, vec![newest]))
+        Ok((self.output.forward(&states)?.into(), MemoryState::Tensors(vec![newest])))
     }
 }
 

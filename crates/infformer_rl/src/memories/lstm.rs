@@ -3,7 +3,7 @@
 //! c′ = f·c + i·g, h′ = o·tanh c′ with i, f, o = σ(W x + U h + b), g = tanh(W x + U h + b).
 
 use crate::error::Result;
-use crate::memory::{Memory, kept};
+use crate::memory::{Memory, MemoryState, Remembered, kept};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::sigmoid;
 use candle_nn::{Init, VarBuilder};
@@ -40,17 +40,18 @@ impl Lstm {
 
 impl Memory for Lstm {
     /// h and c \[batch, hidden\].
-    fn empty_state(&self, batch: usize) -> Result<Vec<Tensor>> {
+    fn empty_state(&self, batch: usize) -> Result<MemoryState> {
         let zeros = Tensor::zeros((batch, self.hidden), self.dtype, &self.device)?;
-        Ok(vec![zeros.clone(), zeros])
+        Ok(MemoryState::Tensors(vec![zeros.clone(), zeros]))
     }
 
-    fn forward(&self, x: &Tensor, resets: &[Reset], state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)> {
+        let [h, c] = state.tensors()?;
         let (batch, ticks, _) = x.dims3()?;
         let kept = Tensor::from_vec(kept(resets, batch, ticks), (batch, ticks), x.device())?.to_dtype(x.dtype())?;
         let mapped = self.input.forward(x)?.transpose(0, 1)?.contiguous()?;
         let recurrent = self.recurrent.t()?.contiguous()?;
-        let (mut h, mut c) = (state[0].detach(), state[1].detach());
+        let (mut h, mut c) = (h.detach(), c.detach());
         let mut states = Vec::with_capacity(ticks);
         for tick in 0..ticks {
             let kept = kept.narrow(1, tick, 1)?;
@@ -64,6 +65,6 @@ impl Memory for Lstm {
             states.push(h.clone());
         }
         let output = self.output.forward(&Tensor::stack(&states, 1)?)?;
-        Ok((output, vec![h.detach(), c.detach()]))
+        Ok((output.into(), MemoryState::Tensors(vec![h.detach(), c.detach()])))
     }
 }

@@ -6,7 +6,7 @@ use crate::sequences::task::Task;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder};
 use infformer::model::parameters::{Parameters, seeded};
-use infformer::model::{Encoder, LongTermConfig, Model, ModelConfig, Wanted};
+use infformer::model::{Encoder, LongTermConfig, Model, ModelConfig, Normalisation, Wanted};
 use serde::{Deserialize, Serialize};
 
 /// Which network, and how large.
@@ -108,7 +108,7 @@ impl GruLearner {
         let bound = 1.0 / (hidden as f64).sqrt();
         let init = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
-            encoder: Encoder::new(&task.inputs(), width, vb.pp("encoder"))?,
+            encoder: Encoder::new(&task.inputs(), width, Normalisation::Parts, vb.pp("encoder"))?,
             gru: Gru::new(width, hidden, vb.pp("gru"))?,
             head: vb.get_with_hints((task.classes(), hidden), "head.weight", init)?,
             head_bias: vb.get_with_hints(task.classes(), "head.bias", Init::Const(0.0))?,
