@@ -207,6 +207,27 @@ fn a_state_that_contradicts_itself_is_refused() {
     }
 }
 
+/// The parts that a model lends, put together again, are the model: over several pieces of a segment, with a reset.
+#[test]
+fn its_parts_are_the_model() {
+    for (name, config) in every_config() {
+        let model = config.init(&Device::Cpu).unwrap();
+        let x = observations(2, 150, 3);
+        let resets = [Reset { member: 1, tick: 70 }];
+        let empty = model.empty_state(2).unwrap();
+        let (whole, _) = model.forward_segment(&x, &resets, Wanted::Last(100), &empty).unwrap();
+        let encoded = model.encoder().forward(&x, DType::F32).unwrap();
+        let (stream, _) = model.forward_stream(&encoded, &resets, Wanted::Last(100), &empty).unwrap();
+        let heads = model.heads().forward(&stream.stream).unwrap();
+        assert_eq!(heads.len(), whole.heads.len());
+        for (part, whole) in heads.iter().zip(&whole.heads) {
+            assert_eq!(part.dims(), whole.dims());
+            // Encoded in one piece or in several: sums of three products in another order, through one or two layers.
+            assert!(difference(part, whole) < 1e-4, "{name}: {}", difference(part, whole));
+        }
+    }
+}
+
 /// Chunks, batches, observations and heads that cannot be are errors, not panics.
 #[test]
 fn what_does_not_fit_is_refused() {

@@ -35,8 +35,9 @@ pub struct Cell {
     pub normalisation: Normalisation,
     /// Seconds of training.
     pub seconds: f64,
-    /// The best mean return of an update's episodes: the published measure (MMER).
-    pub best: f64,
+    /// The best mean return of as many episodes as there are members, or more: the published measure (MMER). `None` if not so many
+    /// ended.
+    pub best: Option<f64>,
     /// Mean return of greedy evaluation episodes after training.
     pub evaluation: f64,
 }
@@ -60,10 +61,10 @@ pub struct Row {
     pub normalisation: Normalisation,
     /// Seconds of training, a seed.
     pub seconds: f64,
-    /// Interquartile mean over the seeds of the best mean returns.
-    pub best: f64,
+    /// Interquartile mean over the seeds of the best mean returns, of those that have one.
+    pub best: Option<f64>,
     /// Its 95 % interval, by the bootstrap.
-    pub interval: [f64; 2],
+    pub interval: Option<[f64; 2]>,
     /// Interquartile mean of the evaluations' mean returns.
     pub evaluation: f64,
     /// What was published of a GRU after 15 million steps, where it was.
@@ -138,7 +139,7 @@ pub fn cell(
         entropy,
         normalisation,
         seconds: trained.progress.seconds,
-        best: trained.progress.best.unwrap_or(f64::NAN),
+        best: trained.progress.best,
         evaluation: found.mean(),
     };
     let text = serde_json::to_string_pretty(&cell).map_err(|error| Error::Configuration(error.to_string()))?;
@@ -192,6 +193,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
         }
         let own: Vec<&Cell> =
             cells.iter().filter(|other| other.environment == cell.environment && other.memory == cell.memory).collect();
+        let best: Vec<f64> = own.iter().filter_map(|cell| cell.best).collect();
         let of = |value: fn(&Cell) -> f64| own.iter().map(|cell| value(cell)).collect::<Vec<f64>>();
         rows.push(Row {
             environment: cell.environment.clone(),
@@ -202,8 +204,8 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             entropy: cell.entropy,
             normalisation: cell.normalisation,
             seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
-            best: interquartile_mean(&of(|cell| cell.best)),
-            interval: interval(&of(|cell| cell.best)),
+            best: (!best.is_empty()).then(|| interquartile_mean(&best)),
+            interval: (!best.is_empty()).then(|| interval(&best)),
             evaluation: interquartile_mean(&of(|cell| cell.evaluation)),
             published: EnvironmentConfig::parse(&cell.environment).and_then(|known| known.published_return()),
         });
@@ -218,24 +220,14 @@ pub fn table(rows: &[Row]) -> String {
                     greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
-        let Row {
-            environment,
-            parameters,
-            steps,
-            entropy,
-            normalisation,
-            seeds,
-            seconds,
-            best,
-            interval: [low, high],
-            evaluation,
-            ..
-        } = row;
+        let Row { environment, parameters, steps, entropy, normalisation, seeds, seconds, evaluation, .. } = row;
         let memory = row.memory.name();
         let published = row.published.map_or(String::new(), |published| format!("{published:.2}"));
+        let best = row.best.map_or(String::new(), |best| format!("{best:.3}"));
+        let interval = row.interval.map_or(String::new(), |[low, high]| format!("{low:.3} to {high:.3}"));
         text += &format!(
             "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | \
-             {seconds:.0} | {best:.3} | {low:.3} to {high:.3} | {evaluation:.3} | {published} |\n"
+             {seconds:.0} | {best} | {interval} | {evaluation:.3} | {published} |\n"
         );
     }
     text

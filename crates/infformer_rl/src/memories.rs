@@ -1,4 +1,5 @@
-//! Memories of policies, one a file, and their names. A new one is a file here, a variant of [`MemoryConfig`] and a name.
+//! Memories of policies, one a file, and their names. A new one is a file, and in this one its variant of [`MemoryConfig`], its
+//! name and what makes it: comparisons then size, train and print it like the others.
 
 pub mod transformer;
 pub mod layer;
@@ -200,6 +201,16 @@ impl MemoryConfig {
         let recurrence = (*recurrence > 0).then(|| "recurrence.output.weight".to_string());
         let names = attentions.into_iter().flatten().flat_map(matrices).chain(recurrence);
         names.map(|name| (name, 0.25)).collect()
+    }
+
+    /// How many hidden units or frames it has, where that is what it is made of.
+    pub fn size(&self) -> Option<usize> {
+        match *self {
+            MemoryConfig::Gru { hidden } | MemoryConfig::Lstm { hidden } => Some(hidden),
+            MemoryConfig::LinearRecurrence { hidden } | MemoryConfig::FastAndForgetful { hidden } => Some(hidden),
+            MemoryConfig::FrameStack { frames } => Some(frames),
+            MemoryConfig::Nothing | MemoryConfig::Transformer { .. } => None,
+        }
     }
 
     /// The memory over a stream of the given width, to be put in a [`Layer`]. Errors: a transformer, whose layers are those of a

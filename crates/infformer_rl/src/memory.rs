@@ -18,7 +18,7 @@ pub trait Memory: fmt::Debug + Send + Sync {
     /// segment, not into `state`. Errors: the state of another kind of memory.
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)>;
 
-    /// Reads what [`MemoryState::save`] wrote, for the same memory.
+    /// Reads what [`MemoryState::save`] wrote, for the same memory. Errors: bytes that are no state, or the state of another memory.
     fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {
         let empty = self.empty_state(1)?;
         let MemoryState::Tensors(expected) = &empty else { return Err(another_kind()) };
@@ -73,6 +73,25 @@ impl MemoryState {
         match self {
             MemoryState::Tensors(tensors) => tensors.as_slice().try_into().map_err(|_| another_kind()),
             MemoryState::Model(_) => Err(another_kind()),
+        }
+    }
+
+    /// Refuses a state of other sizes than `one`, which is of one member, or of another number of members.
+    pub(crate) fn fits(&self, one: &Self, batch: usize) -> Result<()> {
+        let refuse = |found: String, expected: String| {
+            Err(Error::Configuration(format!("the state of a memory is {found} instead of {expected}")))
+        };
+        match (self, one) {
+            (MemoryState::Model(state), MemoryState::Model(_)) if state.batch() != batch => {
+                refuse(format!("of {} members", state.batch()), batch.to_string())
+            }
+            (MemoryState::Model(_), MemoryState::Model(_)) => Ok(()),
+            (MemoryState::Tensors(state), MemoryState::Tensors(one)) => {
+                let found: Vec<&[usize]> = state.iter().map(Tensor::dims).collect();
+                let expected: Vec<Vec<usize>> = one.iter().map(|one| [&[batch], &one.dims()[1..]].concat()).collect();
+                if found == expected { Ok(()) } else { refuse(format!("{found:?}"), format!("{expected:?}")) }
+            }
+            _ => Err(another_kind()),
         }
     }
 

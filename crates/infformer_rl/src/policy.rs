@@ -211,10 +211,8 @@ impl PolicyConfig {
             Ok::<_, Error>(make(fits))
         };
         match name {
-            MemoryName::Gru | MemoryName::Lstm | MemoryName::LinearRecurrence | MemoryName::FastAndForgetful => {
-                largest(&|hidden| config(name.config(hidden), FEED_FORWARD))
-            }
             MemoryName::Infformer => Ok(ours),
+            _ if name.config(1) != name.config(2) => largest(&|hidden| config(name.config(hidden), FEED_FORWARD)),
             _ => largest(&|feed_forward| config(name.config(0), feed_forward)),
         }
     }
@@ -222,19 +220,13 @@ impl PolicyConfig {
     /// Says what is wrong, if anything is.
     pub fn validate(&self) -> Result<()> {
         let refuse = |what: &str| Err(Error::Configuration(format!("policy.{what} is 1 or more")));
-        let hidden = match self.memory {
-            MemoryConfig::Gru { hidden } | MemoryConfig::Lstm { hidden } => hidden,
-            MemoryConfig::LinearRecurrence { hidden } | MemoryConfig::FastAndForgetful { hidden } => hidden,
-            MemoryConfig::FrameStack { frames } => frames,
-            MemoryConfig::Nothing | MemoryConfig::Transformer { .. } => 1,
-        };
         if self.clock.is_some_and(|period| period < 4 || !period.is_power_of_two()) {
             return Err(Error::Configuration("policy.clock is a power of two, 4 or more, or none".into()));
         }
-        match (self.width, self.feed_forward, hidden) {
+        match (self.width, self.feed_forward, self.memory.size()) {
             (0, ..) => refuse("width"),
             (_, 0, _) => refuse("feed_forward"),
-            (.., 0) => refuse("memory: a number of hidden units or frames"),
+            (.., Some(0)) => refuse("memory: a number of hidden units or frames"),
             _ => Ok(()),
         }
     }
@@ -314,7 +306,7 @@ impl Policy {
             encoder: model.encoder().clone(),
             heads: model.heads().clone(),
             parameters: model.parameters().clone(),
-            memory: Box::new(Transformer(model)),
+            memory: Box::new(Transformer::new(model)),
         })
     }
 
@@ -343,20 +335,33 @@ impl Policy {
         self.memory.empty_state(batch)
     }
 
-    /// Takes x \[batch, T, channels\] from `state` on. Gradients flow to the weights and within the segment.
+    /// Takes x \[batch, T, channels\] from `state` on. Gradients flow to the weights and within the segment. Errors: those of
+    /// [`Policy::encode`] and [`Policy::forward_encoded`].
     pub fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Said, MemoryState)> {
         self.forward_encoded(&self.encode(x)?, resets, state)
     }
 
-    /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, a token outside its
-    /// vocabulary.
+    /// What the memory sees of x \[batch, T, channels\]: \[batch, T, d\]. Errors: another number of channels, values that are not
+    /// finite, a token outside its vocabulary.
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.encoder.forward(x, DType::F32)?)
     }
 
     /// [`Policy::forward`] of what was [encoded](Policy::encode) \[batch, T, d\]: gradients flow to what was seen at each tick.
-    /// Errors: other shapes, a state of another memory.
+    /// Errors: other shapes, no tick, a reset outside the segment, a state of another memory or of another number of members.
     pub fn forward_encoded(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Said, MemoryState)> {
+        let (batch, ticks, _) = x.dims3()?;
+        if batch == 0 || ticks == 0 {
+            let found = format!("a segment of {batch} members and {ticks} ticks: at least 1 of each is needed");
+            return Err(Error::Configuration(found));
+        }
+        if let Some(Reset { member, tick }) = resets.iter().find(|reset| reset.member >= batch || reset.tick >= ticks) {
+            let found = format!(
+                "a reset of member {member} at tick {tick} of {batch} members and {ticks} ticks, counted from 0"
+            );
+            return Err(Error::Configuration(found));
+        }
+        state.fits(&self.memory.empty_state(1)?, batch)?;
         let (remembered, state) = self.memory.forward(x, resets, state)?;
         let mut heads = self.heads.forward(&remembered.stream)?;
         let value = heads.swap_remove(1).squeeze(2)?;
@@ -375,7 +380,7 @@ impl Policy {
         }
     }
 
-    /// Reads what [`MemoryState::save`] wrote, for the same policy.
+    /// Reads what [`MemoryState::save`] wrote, for the same policy. Errors: those of [`Memory::load_state`].
     pub fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {
         self.memory.load_state(bytes)
     }

@@ -29,7 +29,7 @@ pub struct Dependence {
     pub divergence: f64,
     /// How much of what the last layer saw then its long-term memory still tells at the decision: 1 less the squared error, over the
     /// variance of what it saw in the episode. 1 within the window; about 0 where the memory says no more than the mean would, and
-    /// less where it is wrong. What a recurrence beside the attention holds is not in it. `None` for memories that are no models,
+    /// less where it is wrong. What a recurrence beside the attention holds is not in it, see [`Dependences::recurrence`]. `None` for memories that are no models,
     /// and for models that mask what they write.
     pub held: Option<f64>,
     /// Share of the last layer's density over its long-term memory, the mean over its heads. 0 while that is empty, and for
@@ -40,6 +40,16 @@ pub struct Dependence {
     pub gradient: f64,
     /// Episodes that are long enough: all numbers are means over them.
     pub episodes: usize,
+}
+
+/// What a probe finds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dependences {
+    /// Ages 0, 1, 2 to 3, 4 to 7 and so on.
+    pub by_age: Vec<Dependence>,
+    /// How far the actions' distribution moves when all that a model's recurrence has summed up is taken away before the last
+    /// decision: KL divergence in nats, the mean over the episodes. `None` for memories that have none beside their attention.
+    pub recurrence: Option<f64>,
 }
 
 /// Ticks that are run at once.
@@ -56,9 +66,10 @@ pub fn probe(
     seed: u64,
     device: &Device,
     stop: &AtomicBool,
-) -> Result<Vec<Dependence>> {
+) -> Result<Dependences> {
     let mut environment = make();
     let mut found: Vec<Dependence> = vec![];
+    let mut without_recurrence = vec![];
     let mut other = live(policy, &mut *environment, evaluation_seed(seed, episodes), device)?;
     for number in 0..episodes {
         if stop.load(Ordering::Relaxed) {
@@ -68,6 +79,7 @@ pub fn probe(
         let divergences = divergences(policy, &episode, &other, device)?;
         let (looked, held) = (looked(policy, &episode, device)?, held(policy, &episode, device)?);
         let gradients = gradients(policy, &episode, ticks, device)?;
+        without_recurrence.extend(recurrence(policy, &episode, device)?);
         for (place, divergence) in divergences.into_iter().enumerate() {
             let ages = ages(place);
             if place == found.len() {
@@ -88,7 +100,11 @@ pub fn probe(
         let sums = [divergence, looked, gradient].into_iter().chain(held);
         sums.for_each(|sum| *sum /= *episodes as f64);
     }
-    Ok(found)
+    let recurrence = match without_recurrence.len() {
+        0 => None,
+        count => Some(without_recurrence.iter().sum::<f64>() / count as f64),
+    };
+    Ok(Dependences { by_age: found, recurrence })
 }
 
 /// The ages of row `place`: 0, 1, 2 to 3, 4 to 7, …
@@ -180,6 +196,19 @@ fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Res
         (_, state) = step(policy, segment, 1, &state, device)?;
     }
     Ok(state)
+}
+
+/// How far the last decision moves without the sums of a model's recurrence.
+fn recurrence(policy: &Policy, episode: &[f32], device: &Device) -> Result<Option<f64>> {
+    let MemoryState::Model(state) = before(policy, episode, 1, device)? else { return Ok(None) };
+    if state.layers().iter().all(|layer| layer.recurrence().is_none()) {
+        return Ok(None);
+    }
+    let now = &episode[episode.len() - policy.spaces().channels()..];
+    let without = MemoryState::Model(state.without_recurrence()?);
+    let (as_it_was, _) = step(policy, now, 1, &MemoryState::Model(state), device)?;
+    let (changed, _) = step(policy, now, 1, &without, device)?;
+    Ok(Some(divergence(policy.spaces().actions, &as_it_was, &changed)))
 }
 
 /// Shares of the density over the long-term memory at the last decision, tick by tick, the newest first.

@@ -272,32 +272,46 @@ fn what_is_seen_is_normalised_or_not() {
     }
 }
 
-/// What is no number is refused by name, whatever remembers, and the state is as it was.
+/// What is no number is refused by the name of its channel, whatever remembers; so are segments that do not fit.
 #[test]
-fn what_is_no_number_is_refused() {
-    let mut seen = vec![0.0_f32; 2 * 3 * spaces().channels()];
-    seen[spaces().channels() + 1] = f32::NAN;
-    let seen = Tensor::from_vec(seen, (2, 3, spaces().channels()), &Device::Cpu).unwrap();
+fn what_does_not_fit_is_refused() {
+    let x = seen();
+    let mut values = host(&x);
+    values[spaces().channels() + 1] = f32::NAN;
+    let bad = Tensor::from_vec(values, x.shape(), &Device::Cpu).unwrap();
+    let none = x.narrow(1, 0, 0).unwrap();
     for name in MemoryName::value_variants() {
         let policy = policy(*name);
-        let error = policy.forward(&seen, &[], &policy.empty_state(2).unwrap()).unwrap_err().to_string();
-        assert!(error.contains("NaN"), "{name:?}: {error}");
+        let refused = |x: &Tensor, resets: &[Reset], members: usize| {
+            policy.forward(x, resets, &policy.empty_state(members).unwrap()).unwrap_err().to_string()
+        };
+        assert!(refused(&bad, &[], MEMBERS).contains("seen.y"), "{name:?}");
+        assert!(refused(&none, &[], MEMBERS).contains("0 ticks"), "{name:?}");
+        for reset in [Reset { member: MEMBERS, tick: 0 }, Reset { member: 0, tick: TICKS }] {
+            assert!(refused(&x, &[reset], MEMBERS).contains("a reset of member"), "{name:?} {reset:?}");
+        }
+        // Who has no state has none of any number of members.
+        if *name != MemoryName::None {
+            assert!(refused(&x, &[], 1).contains("the state of a memory is"), "{name:?}");
+        }
     }
 }
 
-/// A state goes to the memory that made it, and to no other.
+/// A state goes to the memory that made it, and to none of another kind or size.
 #[test]
 fn the_state_of_another_memory_is_refused() {
     let x = seen();
-    let policies: Vec<(MemoryName, Policy)> =
-        [MemoryName::Infformer, MemoryName::Gru, MemoryName::Lstm, MemoryName::None]
-            .map(|name| (name, policy(name)))
-            .into();
-    for (name, policy) in &policies {
-        for (other, another) in policies.iter().filter(|(other, _)| other != name) {
-            let state = another.empty_state(MEMBERS).unwrap();
-            let error = policy.forward(&x, &[], &state).unwrap_err().to_string();
-            assert!(error.contains("another kind of memory"), "{name:?} {other:?}: {error}");
+    let wide = |name: MemoryName| {
+        let memory = name.config(13);
+        let config =
+            PolicyConfig { width: 24, feed_forward: 16, memory, clock: None, normalisation: Normalisation::Everything };
+        config.init(&spaces(), 3, &Device::Cpu).unwrap()
+    };
+    for name in MemoryName::value_variants() {
+        for other in MemoryName::value_variants().iter().filter(|other| **other != MemoryName::None || *name != **other)
+        {
+            let state = wide(*other).empty_state(MEMBERS).unwrap();
+            assert!(policy(*name).forward(&x, &[], &state).is_err(), "{name:?} took the state of {other:?}");
         }
     }
 }

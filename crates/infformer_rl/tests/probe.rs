@@ -25,7 +25,7 @@ fn decisions_depend_on_what_a_memory_reaches() {
             normalisation: Normalisation::Everything,
         };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
-        let found = probe(&policy, &make, 3, 200, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+        let found = probe(&policy, &make, 3, 200, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
         // 155 ticks.
         assert_eq!(found.last().unwrap().ages, 128..=255);
         let whole = |of: &dyn Fn(&Dependence) -> f64| found.iter().map(of).sum::<f64>();
@@ -65,7 +65,7 @@ fn a_memory_holds_what_it_has_blocks_for() {
             normalisation: Normalisation::Everything,
         };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
-        let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+        let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
         for row in &found {
             let held = row.held.unwrap();
             // 155 ticks in 4 blocks of about 28 ticks each, of a clock and suits that change at every tick.
@@ -84,13 +84,34 @@ fn gradients_end_where_training_cuts_them() {
     let config =
         PolicyConfig { width: 16, feed_forward: 16, memory, clock: None, normalisation: Normalisation::Everything };
     let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
-    let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap();
+    let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
     for row in &found {
         assert_eq!(row.gradient > 0.0, *row.ages.start() < 8, "{row:?}");
         assert_eq!(row.looked > 0.0, *row.ages.end() >= 32, "{row:?}");
     }
     // The sum of f32 shares.
     assert!((found.iter().map(|row| row.looked).sum::<f64>() - 1.0).abs() < 1e-5);
+}
+
+/// A decision depends on a recurrence that is there, and on none that is not.
+#[test]
+fn decisions_depend_on_a_recurrence() {
+    let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
+    let make = move || environment.make();
+    for memory in [MemoryName::Infformer, MemoryName::InfformerAdaptive, MemoryName::LinearRecurrence] {
+        let config = PolicyConfig {
+            width: 16,
+            feed_forward: 16,
+            memory: memory.config(8),
+            clock: None,
+            normalisation: Normalisation::Everything,
+        };
+        let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
+        let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().recurrence;
+        // Of a memory that is nothing else, the ages tell.
+        assert_eq!(found.is_some(), memory == MemoryName::Infformer, "{memory:?} {found:?}");
+        assert!(found.is_none_or(|nats| nats > 1e-14), "{found:?}");
+    }
 }
 
 /// Against the definition, by sums and by an integral.

@@ -78,12 +78,17 @@ impl Encoder {
         Ok(Self { continuous, precision, matrix, tables, norm, names })
     }
 
-    /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, values that are not finite, a token outside its
-    /// vocabulary.
+    /// x \[batch, T, channels\] → \[batch, T, d\]. Errors: another width, no tick or member, values that are not finite, a
+    /// token outside its vocabulary.
     pub fn forward(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         let (batch, ticks, channels) = x.dims3()?;
         if channels != self.channels() {
             return Err(Error::Width { what: "the observation", expected: self.channels(), found: channels });
+        }
+        if batch == 0 || ticks == 0 {
+            return Err(Error::Segment(format!(
+                "it has {batch} members and {ticks} ticks: at least 1 of each is needed"
+            )));
         }
         // What is no number spreads to all that follows, also past a reset.
         let magnitudes = x.detach().abs()?.to_dtype(DType::F32)?;

@@ -128,6 +128,15 @@ impl ModelState {
         Ok(state)
     }
 
+    /// The same without what the layers' recurrences have summed up, if they have any: to see what depends on it.
+    pub fn without_recurrence(&self) -> Result<Self> {
+        let mut state = self.clone();
+        for sums in state.layers.iter_mut().filter_map(|layer| layer.recurrence.as_mut()) {
+            *sums = sums.zeros_like()?;
+        }
+        Ok(state)
+    }
+
     /// The members at `places`, in that order.
     pub fn select(&self, places: &[usize]) -> Result<Self> {
         if let Some(place) = places.iter().find(|place| **place >= self.batch()) {

@@ -12,7 +12,7 @@ use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::MemoryName;
 use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
 use infformer_rl::ppo::PpoConfig;
-use infformer_rl::probe::{Dependence, probe};
+use infformer_rl::probe::{Dependence, Dependences, probe};
 use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
 use infformer_rl::trainer::{TrainingConfig, train};
 use infformer_rl::{Error, Result};
@@ -188,7 +188,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         ChoiceName::Drawn => Choice::Drawn,
     };
     if arguments.probe > 0 {
-        let found = probe(&policy, &make, arguments.probe, config.ppo.ticks, config.seed, &device, &stop)?;
+        let Dependences { by_age, recurrence } =
+            probe(&policy, &make, arguments.probe, config.ppo.ticks, config.seed, &device, &stop)?;
         println!(
             "the last decision, by ages: how far it moves when what was seen then is exchanged (nats); how much of it"
         );
@@ -196,10 +197,13 @@ fn run(arguments: &Arguments) -> Result<()> {
             "the memory still holds (1: all); what share of the look into the long-term memory and of the gradient is there"
         );
         println!("{:>15}  {:>6}  {:>6}  {:>6}  {:>8}  episodes", "ticks before", "nats", "held", "looked", "gradient");
-        for Dependence { ages, divergence, held, looked, gradient, episodes } in found {
+        for Dependence { ages, divergence, held, looked, gradient, episodes } in by_age {
             let ages = format!("{} to {}", ages.start(), ages.end());
             let held = held.map_or("-".into(), |held| format!("{held:.3}"));
             println!("{ages:>15}  {divergence:>6.3}  {held:>6}  {looked:>6.3}  {gradient:>8.3}  {episodes:>8}");
+        }
+        if let Some(nats) = recurrence {
+            println!("without what the recurrence has summed up: {nats:.3} nats");
         }
     }
     for environment in std::iter::once(environment).chain(also) {
@@ -254,13 +258,15 @@ fn trained(
         return Ok(None);
     }
     let speed = progress.steps as f64 / progress.seconds;
+    let best = match progress.best {
+        Some(best) => format!("best mean return {best:.3} at step {}", progress.best_steps),
+        None => "fewer episodes ended than there are members, which is no mean return".into(),
+    };
     println!(
-        "{} parameters, {} steps, {:.0} s, {speed:.0} steps/s; best mean return {:.3} at step {}",
+        "{} parameters, {} steps, {:.0} s, {speed:.0} steps/s; {best}",
         trained.policy.parameter_count(),
         progress.steps,
         progress.seconds,
-        progress.best.unwrap_or(f64::NAN),
-        progress.best_steps,
     );
     if let Some(model) = trained.policy.model() {
         infformer::weights::save(model, &folder, &config.environment)?;

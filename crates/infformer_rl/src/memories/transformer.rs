@@ -3,30 +3,39 @@
 use crate::error::Result;
 use crate::memory::{Memory, MemoryState, Remembered, another_kind};
 use candle_core::Tensor;
-use infformer::model::{Model, Reset, Wanted};
+use infformer::model::{Model, ModelState, Reset, Wanted};
 
 /// The layers of a model.
 #[derive(Debug)]
-pub struct Transformer(pub Model);
+pub struct Transformer {
+    model: Model,
+}
+
+impl Transformer {
+    /// Those of `model`, whose encoder and heads stay unused here.
+    pub fn new(model: Model) -> Self {
+        Self { model }
+    }
+}
 
 impl Memory for Transformer {
     fn empty_state(&self, batch: usize) -> Result<MemoryState> {
-        Ok(MemoryState::Model(self.0.empty_state(batch)?))
+        Ok(MemoryState::Model(self.model.empty_state(batch)?))
     }
 
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)> {
         let MemoryState::Model(state) = state else { return Err(another_kind()) };
-        let (outputs, state) = self.0.forward_stream(x, resets, Wanted::All, state)?;
+        let (outputs, state) = self.model.forward_stream(x, resets, Wanted::All, state)?;
         let remembered =
             Remembered { stream: outputs.stream, regulariser: outputs.regulariser, looked: outputs.looked };
         Ok((remembered, MemoryState::Model(state.detach())))
     }
 
     fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {
-        Ok(MemoryState::Model(infformer::model::ModelState::load(bytes, &self.0)?))
+        Ok(MemoryState::Model(ModelState::load(bytes, &self.model)?))
     }
 
     fn model(&self) -> Option<&Model> {
-        Some(&self.0)
+        Some(&self.model)
     }
 }
