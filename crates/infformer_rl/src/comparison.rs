@@ -4,10 +4,11 @@ use crate::distribution::Choice;
 use crate::environments::EnvironmentConfig;
 use crate::error::{Error, Result};
 use crate::evaluation::{EvaluationConfig, evaluate};
+use crate::log;
 use crate::memories::MemoryName;
 use crate::policy::{PolicyConfig, Spaces};
 use crate::ppo::PpoConfig;
-use crate::trainer::{TrainingConfig, train};
+use crate::trainer::{Record, TrainingConfig, train};
 use candle_core::Device;
 use infformer::model::Normalisation;
 use rand::{RngExt, SeedableRng};
@@ -38,6 +39,8 @@ pub struct Cell {
     /// The best mean return of as many episodes as there are members, or more: the published measure (MMER). `None` if not so many
     /// ended.
     pub best: Option<f64>,
+    /// [`late_return`] of its records.
+    pub late: Option<f64>,
     /// Mean return of greedy evaluation episodes after training.
     pub evaluation: f64,
 }
@@ -65,6 +68,8 @@ pub struct Row {
     pub best: Option<f64>,
     /// Its 95 % interval, by the bootstrap.
     pub interval: Option<[f64; 2]>,
+    /// Interquartile mean of the mean returns of the last tenth, of those that have one.
+    pub late: Option<f64>,
     /// Interquartile mean of the evaluations' mean returns.
     pub evaluation: f64,
     /// What was published of a GRU after 15 million steps, where it was.
@@ -140,12 +145,23 @@ pub fn cell(
         normalisation,
         seconds: trained.progress.seconds,
         best: trained.progress.best,
+        late: late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?),
         evaluation: found.mean(),
     };
     let text = serde_json::to_string_pretty(&cell).map_err(|error| Error::Configuration(error.to_string()))?;
     std::fs::write(&file, text).map_err(Error::file(&file))?;
     std::fs::write(&run, configuration).map_err(Error::file(&run))?;
     Ok(Some(cell))
+}
+
+/// The mean return of the episodes that ended in the last tenth of the steps, drawn actions; `None` if none did. Unlike the best
+/// of many means it does not grow with their spread. Where that tenth is no longer than some episodes, short ones count for more.
+pub fn late_return(records: &[Record]) -> Option<f64> {
+    let whole = records.last()?.steps;
+    let late = records.iter().filter(|record| 10 * record.steps > 9 * whole);
+    let sums = late.filter_map(|record| Some((record.mean_return? * record.episodes as f64, record.episodes)));
+    let (sum, episodes) = sums.fold((0.0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    (episodes > 0).then(|| sum / episodes as f64)
 }
 
 fn read(path: &Path) -> Result<Option<Cell>> {
@@ -193,7 +209,8 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
         }
         let own: Vec<&Cell> =
             cells.iter().filter(|other| other.environment == cell.environment && other.memory == cell.memory).collect();
-        let best: Vec<f64> = own.iter().filter_map(|cell| cell.best).collect();
+        let [best, late] = [|cell: &Cell| cell.best, |cell: &Cell| cell.late]
+            .map(|of| own.iter().filter_map(|cell| of(cell)).collect::<Vec<f64>>());
         let of = |value: fn(&Cell) -> f64| own.iter().map(|cell| value(cell)).collect::<Vec<f64>>();
         rows.push(Row {
             environment: cell.environment.clone(),
@@ -206,6 +223,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
             best: (!best.is_empty()).then(|| interquartile_mean(&best)),
             interval: (!best.is_empty()).then(|| interval(&best)),
+            late: (!late.is_empty()).then(|| interquartile_mean(&late)),
             evaluation: interquartile_mean(&of(|cell| cell.evaluation)),
             published: EnvironmentConfig::parse(&cell.environment).and_then(|known| known.published_return()),
         });
@@ -217,17 +235,18 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
 pub fn table(rows: &[Row]) -> String {
     let mut text =
         "| environment | memory | parameters | steps | entropy | normalised | seeds | s a seed | best mean return | 95 % | \
-                    greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+                    last tenth | greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
         let Row { environment, parameters, steps, entropy, normalisation, seeds, seconds, evaluation, .. } = row;
         let memory = row.memory.name();
         let published = row.published.map_or(String::new(), |published| format!("{published:.2}"));
         let best = row.best.map_or(String::new(), |best| format!("{best:.3}"));
+        let late = row.late.map_or(String::new(), |late| format!("{late:.3}"));
         let interval = row.interval.map_or(String::new(), |[low, high]| format!("{low:.3} to {high:.3}"));
         text += &format!(
             "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | \
-             {seconds:.0} | {best} | {interval} | {evaluation:.3} | {published} |\n"
+             {seconds:.0} | {best} | {interval} | {late} | {evaluation:.3} | {published} |\n"
         );
     }
     text

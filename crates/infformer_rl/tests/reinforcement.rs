@@ -4,7 +4,7 @@
 use candle_core::Device;
 use infformer::model::{Input, Normalisation};
 use infformer::{Channel, Scale};
-use infformer_rl::comparison::{self, Results, interquartile_mean, interval};
+use infformer_rl::comparison::{self, Results, interquartile_mean, interval, late_return};
 use infformer_rl::distribution::Choice;
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::EnvironmentBatch;
@@ -291,6 +291,26 @@ fn means_of_the_middle_half() {
     assert_eq!(interval(&[2.0, 2.0, 2.0]), [2.0, 2.0]);
     let [low, high] = interval(&[1.0, 2.0, 3.0, 4.0, 5.0]);
     assert!((1.0..3.0).contains(&low) && high > 3.0 && high <= 5.0, "{low} {high}");
+}
+
+/// Of 1,000 steps those after 900 count, each episode once.
+#[test]
+fn the_last_tenth_is_a_mean_of_episodes() {
+    let record = |steps, mean_return, episodes| Record {
+        steps,
+        mean_return,
+        episodes,
+        mean_length: None,
+        update: None,
+        seconds: 0.0,
+        collecting_seconds: 0.0,
+        learning_seconds: 0.0,
+    };
+    let early = [record(100, Some(9.0), 5), record(900, Some(9.0), 5)];
+    let late = [record(950, Some(1.0), 3), record(975, None, 0), record(1_000, Some(5.0), 1)];
+    assert_eq!(late_return(&[&early[..], &late].concat()), Some(2.0));
+    assert_eq!(late_return(&[record(1_000, None, 0)]), None);
+    assert_eq!(late_return(&[]), None);
 }
 
 /// The programs: one trains and evaluates, the other prints a table and does not train again what is finished.
