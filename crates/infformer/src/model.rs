@@ -226,7 +226,7 @@ impl Model {
 
     /// The layers by themselves: [`Model::forward_segment`] of what was [encoded](Model::encoder) \[batch, T, d\], without the
     /// [heads](Model::heads). For gradients to what was seen at each tick: a token has none, what is encoded of it has. Errors: other
-    /// shapes, values that are not finite, a reset outside the segment.
+    /// shapes, values that are not finite, a reset outside the segment, a state of another batch or configuration.
     pub fn forward_stream(
         &self,
         stream: &Tensor,

@@ -123,7 +123,9 @@ pub fn cell(
     if std::fs::read_to_string(&run).is_ok_and(|text| text == configuration)
         && let Some(done) = read(&file)?
     {
-        return Ok(Some(done));
+        // Cells of before have none of it.
+        let late = done.late.or(late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?));
+        return Ok(Some(Cell { late, ..done }));
     }
     let make = || environment.make();
     let trained = train(config, &make, &folder, device, stop)?;

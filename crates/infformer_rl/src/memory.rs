@@ -4,18 +4,19 @@
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use infformer::model::{Model, ModelState, Reset};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::fmt;
 
 /// A trained memory over a stream of vectors.
 pub trait Memory: fmt::Debug + Send + Sync {
-    /// The state of `batch` members that have seen nothing.
+    /// The state of `batch` members that have seen nothing. Errors: those of the tensor library.
     fn empty_state(&self, batch: usize) -> Result<MemoryState>;
 
     /// Takes x \[batch, T, d\] from `state` on; gives what is made of it and the state after it. At a reset a member is as
     /// one that has seen nothing, which changes nothing for the others. Gradients flow to the weights and within the
-    /// segment, not into `state`. Errors: the state of another kind of memory.
+    /// segment, not into `state`. There is at least one tick, resets lie within the segment, and the state [fits](Memory::fits):
+    /// a policy sees to that. Errors: the state of another kind of memory, those of the tensor library.
     fn forward(&self, x: &Tensor, resets: &[Reset], state: &MemoryState) -> Result<(Remembered, MemoryState)>;
 
     /// Reads what [`MemoryState::save`] wrote, for the same memory. Errors: bytes that are no state, or the state of another memory.
@@ -24,15 +25,34 @@ pub trait Memory: fmt::Debug + Send + Sync {
         let MemoryState::Tensors(expected) = &empty else { return Err(another_kind()) };
         let refuse = |message: String| Error::Configuration(format!("a saved state: {message}"));
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| refuse(error.to_string()))?;
+        if tensors.len() != expected.len() {
+            return Err(refuse(format!("{} tensors instead of {}", tensors.len(), expected.len())));
+        }
         let read = |(number, expected): (usize, &Tensor)| {
             let view = tensors.tensor(&number.to_string()).map_err(|error| refuse(error.to_string()))?;
-            if view.shape().get(1..) != expected.dims().get(1..) {
-                return Err(refuse(format!("{:?} instead of {:?}", view.shape(), expected.dims())));
+            if view.dtype() != Dtype::F32 || view.shape().get(1..) != expected.dims().get(1..) {
+                let (dtype, shape) = (view.dtype(), view.shape());
+                return Err(refuse(format!("{dtype:?} {shape:?} instead of F32 {:?}, any first", expected.dims())));
             }
             let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Ok(Tensor::from_vec(values.collect::<Vec<f32>>(), view.shape(), expected.device())?)
         };
         Ok(MemoryState::Tensors(expected.iter().enumerate().map(read).collect::<Result<_>>()?))
+    }
+
+    /// Refuses a state of another kind, of other sizes, or of another number of members than `batch`.
+    fn fits(&self, state: &MemoryState, batch: usize) -> Result<()> {
+        let empty = self.empty_state(1)?;
+        let (MemoryState::Tensors(state), MemoryState::Tensors(one)) = (state, &empty) else {
+            return Err(another_kind());
+        };
+        let found: Vec<&[usize]> = state.iter().map(Tensor::dims).collect();
+        let of_batch = |one: &Tensor| [&[batch], one.dims().get(1..).unwrap_or_default()].concat();
+        let expected: Vec<Vec<usize>> = one.iter().map(of_batch).collect();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Configuration(format!("the state of a memory is {found:?} instead of {expected:?}")))
     }
 
     /// The model that it is a part of, where there is one: it can be saved and shipped.
@@ -73,25 +93,6 @@ impl MemoryState {
         match self {
             MemoryState::Tensors(tensors) => tensors.as_slice().try_into().map_err(|_| another_kind()),
             MemoryState::Model(_) => Err(another_kind()),
-        }
-    }
-
-    /// Refuses a state of other sizes than `one`, which is of one member, or of another number of members.
-    pub(crate) fn fits(&self, one: &Self, batch: usize) -> Result<()> {
-        let refuse = |found: String, expected: String| {
-            Err(Error::Configuration(format!("the state of a memory is {found} instead of {expected}")))
-        };
-        match (self, one) {
-            (MemoryState::Model(state), MemoryState::Model(_)) if state.batch() != batch => {
-                refuse(format!("of {} members", state.batch()), batch.to_string())
-            }
-            (MemoryState::Model(_), MemoryState::Model(_)) => Ok(()),
-            (MemoryState::Tensors(state), MemoryState::Tensors(one)) => {
-                let found: Vec<&[usize]> = state.iter().map(Tensor::dims).collect();
-                let expected: Vec<Vec<usize>> = one.iter().map(|one| [&[batch], &one.dims()[1..]].concat()).collect();
-                if found == expected { Ok(()) } else { refuse(format!("{found:?}"), format!("{expected:?}")) }
-            }
-            _ => Err(another_kind()),
         }
     }
 

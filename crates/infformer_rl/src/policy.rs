@@ -361,7 +361,7 @@ impl Policy {
             );
             return Err(Error::Configuration(found));
         }
-        state.fits(&self.memory.empty_state(1)?, batch)?;
+        self.memory.fits(state, batch)?;
         let (remembered, state) = self.memory.forward(x, resets, state)?;
         let mut heads = self.heads.forward(&remembered.stream)?;
         let value = heads.swap_remove(1).squeeze(2)?;

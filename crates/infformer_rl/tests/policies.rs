@@ -308,10 +308,13 @@ fn the_state_of_another_memory_is_refused() {
         config.init(&spaces(), 3, &Device::Cpu).unwrap()
     };
     for name in MemoryName::value_variants() {
+        let policy = policy(*name);
         for other in MemoryName::value_variants().iter().filter(|other| **other != MemoryName::None || *name != **other)
         {
             let state = wide(*other).empty_state(MEMBERS).unwrap();
-            assert!(policy(*name).forward(&x, &[], &state).is_err(), "{name:?} took the state of {other:?}");
+            assert!(policy.forward(&x, &[], &state).is_err(), "{name:?} took the state of {other:?}");
+            let bytes = state.save().unwrap();
+            assert!(policy.load_state(&bytes).is_err(), "{name:?} read the state of {other:?}");
         }
     }
 }

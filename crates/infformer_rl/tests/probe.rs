@@ -108,7 +108,7 @@ fn decisions_depend_on_a_recurrence() {
         };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
         let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().recurrence;
-        // Of a memory that is nothing else, the ages tell.
+        // Of a memory that is nothing else, the ages tell. Roundings are below 1e-14, as above.
         assert_eq!(found.is_some(), memory == MemoryName::Infformer, "{memory:?} {found:?}");
         assert!(found.is_none_or(|nats| nats > 1e-14), "{found:?}");
     }

@@ -83,27 +83,28 @@ fn the_default_memory_remembers_along_the_chain() {
     let ppo = PpoConfig { members: 32, ticks: 22, ..PpoConfig::default() };
     let mut config = small("memory-chain-20", MemoryName::Infformer, ppo, 150_000);
     config.stop_at = Some(0.97);
-    if let MemoryConfig::Transformer { short_term, chunk, recurrence, .. } = &mut config.policy.memory {
-        (*short_term, *chunk, *recurrence) = (8, 4, 32);
-    }
+    let MemoryConfig::Transformer { short_term, chunk, recurrence, .. } = &mut config.policy.memory else {
+        panic!("a transformer expected");
+    };
+    (*short_term, *chunk, *recurrence) = (8, 4, 32);
     let trained = go(&config, &path);
     let found = greedy(&trained.policy, "memory-chain-20", 64);
     assert!(found >= 0.9, "{found} {:?}", trained.progress);
     std::fs::remove_dir_all(path).unwrap();
 }
 
-/// The velocities are not seen. Random pushes hold the pole for 22 ticks of 200: .11.
+/// The velocities are not seen. Random pushes hold the pole for 22 ticks of 200: .11; without a memory it was held for .63 at most.
 #[test]
 fn a_pole_is_balanced() {
     let path = folder("pole");
     let ppo = PpoConfig { members: 32, ticks: 64, epochs: 6, ..PpoConfig::default() };
     let config = TrainingConfig {
-        stop_at: Some(0.6),
+        stop_at: Some(0.8),
         ..small("position-only-cart-pole-easy", MemoryName::InfformerAdaptive, ppo, 250_000)
     };
     let trained = go(&config, &path);
     let found = greedy(&trained.policy, "position-only-cart-pole-easy", 64);
-    assert!(found >= 0.5, "{found} {:?}", trained.progress);
+    assert!(found >= 0.7, "{found} {:?}", trained.progress);
     std::fs::remove_dir_all(path).unwrap();
 }
 

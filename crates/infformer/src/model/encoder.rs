@@ -41,7 +41,8 @@ impl Table {
 }
 
 impl Encoder {
-    /// An encoder of `inputs` into a stream of the given width, normalised or as it is.
+    /// An encoder of `inputs` into a stream of the given width, normalised or as it is. Errors: no channel, two of one name, a scale
+    /// that is none; `vb` has no such tensors.
     pub fn new(inputs: &[Input], width: usize, normalisation: Normalisation, vb: VarBuilder) -> Result<Self> {
         let (mut continuous, mut precision, mut tables) = (vec![], vec![], vec![]);
         let mut start = 0;

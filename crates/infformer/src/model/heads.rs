@@ -18,7 +18,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// `heads` on a stream of the given width: weights `norm` and `heads.NAME`.
+    /// `heads` on a stream of the given width: weights `norm` and `heads.NAME`. Errors: `vb` has no such tensors.
     pub fn new(heads: &[Head], width: usize, vb: VarBuilder) -> Result<Self> {
         let head = |head: &Head| {
             let linear = Linear::with_bias(width, head.kind.size(), vb.pp("heads").pp(&head.name))?;
@@ -29,6 +29,7 @@ impl Heads {
     }
 
     /// What each head says of a stream \[batch, T, d\]: \[batch, T, size\], in the order of the configuration.
+    /// Errors: another width.
     pub fn forward(&self, stream: &Tensor) -> Result<Vec<Tensor>> {
         let stream = self.norm.forward(stream)?;
         let say = |(kind, linear): &(HeadKind, Linear)| {

@@ -129,6 +129,7 @@ impl ModelState {
     }
 
     /// The same without what the layers' recurrences have summed up, if they have any: to see what depends on it.
+    /// Errors: the tensor library failed.
     pub fn without_recurrence(&self) -> Result<Self> {
         let mut state = self.clone();
         for sums in state.layers.iter_mut().filter_map(|layer| layer.recurrence.as_mut()) {

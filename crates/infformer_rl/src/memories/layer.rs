@@ -17,7 +17,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Of the given width, with so many hidden units in its feed-forward part.
+    /// Of the given width, with so many hidden units in its feed-forward part. Errors: `vb` has no such tensors.
     pub fn new(
         width: usize,
         feed_forward: usize,
@@ -45,6 +45,10 @@ impl Memory for Layer {
         let hidden = gelu(&self.up.forward(&self.feed_forward_norm.forward(&x)?)?)?;
         let stream = (x + self.down.forward(&hidden)?)?;
         Ok((Remembered { stream, ..remembered }, state))
+    }
+
+    fn fits(&self, state: &MemoryState, batch: usize) -> Result<()> {
+        self.memory.fits(state, batch)
     }
 
     fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {

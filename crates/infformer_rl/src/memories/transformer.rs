@@ -1,6 +1,6 @@
 //! The transformers: infformer's own model, with each of its long-term memories, and the same with its window alone.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{Memory, MemoryState, Remembered, another_kind};
 use candle_core::Tensor;
 use infformer::model::{Model, ModelState, Reset, Wanted};
@@ -33,6 +33,17 @@ impl Memory for Transformer {
 
     fn load_state(&self, bytes: &[u8]) -> Result<MemoryState> {
         Ok(MemoryState::Model(ModelState::load(bytes, &self.model)?))
+    }
+
+    fn fits(&self, state: &MemoryState, batch: usize) -> Result<()> {
+        match state {
+            MemoryState::Model(state) if state.batch() == batch => Ok(()),
+            MemoryState::Model(state) => {
+                let found = format!("the state of a memory is of {} members instead of {batch}", state.batch());
+                Err(Error::Configuration(found))
+            }
+            MemoryState::Tensors(_) => Err(another_kind()),
+        }
     }
 
     fn model(&self) -> Option<&Model> {
