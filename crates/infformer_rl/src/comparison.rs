@@ -115,7 +115,7 @@ pub fn cell(
     stop: &AtomicBool,
 ) -> Result<Option<Cell>> {
     let (seed, entropy, normalisation) = (config.seed, config.ppo.entropy, config.policy.normalisation);
-    let how = format!("{entropy}-{normalisation:?}").to_lowercase();
+    let how = format!("{}-{entropy}-{normalisation:?}", config.steps).to_lowercase();
     let folder = output.join(format!("{}-{}-{how}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
     // A cell of another configuration is trained again, which refuses its checkpoint.
@@ -126,6 +126,9 @@ pub fn cell(
         // Cells of before have none of it.
         let late = done.late.or(late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?));
         return Ok(Some(Cell { late, ..done }));
+    }
+    if file.exists() {
+        std::fs::remove_file(&file).map_err(Error::file(&file))?;
     }
     let make = || environment.make();
     let trained = train(config, &make, &folder, device, stop)?;

@@ -1,5 +1,13 @@
-//! Memories of policies, one a file, and their names. A new one is a file, and in this one its variant of [`MemoryConfig`], its
-//! name and what makes it: comparisons then size, train and print it like the others.
+//! Memories of policies, one a file, and their names.
+//!
+//! A new one is a file with an `impl` of [`Memory`], and in this one: its module, its variant of [`MemoryConfig`] with what
+//! [`build`](MemoryConfig::build) makes of it and, if it has hidden units, its [`size`](MemoryConfig::size); its variant of [`MemoryName`]
+//! with its [`name`](MemoryName::name) and its [`config`](MemoryName::config) of so many hidden units. Comparisons then size, train and
+//! print it like the others: by its hidden units, if the configuration changes with them, else by its feed-forward part.
+//!
+//! `tests/policies.rs` holds every name to what is asked of it: a segment gives what its ticks give one by one; a reset is a fresh
+//! beginning for one member and nothing for the others; members of a batch do not see each other; states, tensors \[batch, ..\] in
+//! f32, can be kept; gradients reach every weight.
 
 pub mod transformer;
 pub mod layer;

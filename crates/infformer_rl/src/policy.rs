@@ -297,9 +297,12 @@ impl Policy {
     /// A trained model as a policy, for `spaces`. Errors: it has other inputs or heads.
     pub fn from_model(model: Model, spaces: &Spaces) -> Result<Self> {
         if model.config().inputs != spaces.inputs || model.config().heads != spaces.heads() {
-            let message =
-                "the model has other inputs or heads than the environment (and the clock that was asked for) needs";
-            return Err(Error::Configuration(message.into()));
+            let (found, needed) = (model.config(), spaces.heads());
+            return Err(Error::Configuration(format!(
+                "the model has the inputs {:?} and the heads {:?}; the environment, with the clock that was asked for, needs \
+                 {:?} and {needed:?}",
+                found.inputs, found.heads, spaces.inputs
+            )));
         }
         Ok(Self {
             spaces: spaces.clone(),

@@ -217,8 +217,8 @@ fn random(seed: u64, stream: Stream, update: u64) -> ChaCha8Rng {
 }
 
 /// Trains on the environments that `make` makes, or goes on where the checkpoint in `folder` stopped; `stop` ends it after
-/// the update under way. Writes `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into `folder`, and shows
-/// its progress on the standard error.
+/// the update under way. Writes `run.ron` (the configuration), `checkpoint.safetensors`, `metrics.jsonl` and TensorBoard events into
+/// `folder`, and shows its progress on the standard error.
 ///
 /// `steps`, `stop_at` and the optimiser's `decay_until` may be changed between two calls. Errors: a configuration that
 /// makes no sense, a checkpoint of another one, files that cannot be read or written, a loss that is no number any more
@@ -258,6 +258,9 @@ pub fn train(
     if progress.steps > 0 {
         eprintln!("going on from step {}", progress.steps);
     }
+    // Only now: a folder of another training was refused, and its configuration stays.
+    let run = folder.join("run.ron");
+    std::fs::write(&run, config.to_ron()?).map_err(Error::file(&run))?;
     let mut log = Log::open::<Record>(folder, progress.steps)?;
     let bar = ProgressBar::new(config.steps).with_position(progress.steps);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta} left") {

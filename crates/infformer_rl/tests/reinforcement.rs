@@ -343,6 +343,15 @@ fn the_programs_train_and_compare() {
         "{done:?}"
     );
     assert!(infformer::weights::load(&path, "memory-chain-8", &Device::Cpu).is_ok());
+    // What it wrote of itself is the same training, in the same folder.
+    let again = |episodes: &str| {
+        let mut command = std::process::Command::new(train);
+        command.arg(path.join("run.ron")).args(["--episodes", episodes]).output().unwrap()
+    };
+    let done = again("4");
+    let repeated = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && repeated.contains("128 steps") && said.starts_with(&repeated), "{said} {done:?}");
+    assert!(!again("0").status.success());
     let wrong = run(train, &["memory-chain-0"]);
     let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(!wrong.status.success() && told.contains("repeat-first-easy"), "{told}");

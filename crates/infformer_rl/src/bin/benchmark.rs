@@ -65,7 +65,7 @@ enum Table {
         #[arg(long, value_enum, value_delimiter = ',')]
         memories: Vec<MemoryName>,
         /// Seeds.
-        #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 2])]
+        #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
         seeds: Vec<u64>,
         /// Steps of all environments together, a run.
         #[arg(long, default_value_t = 1_000_000)]

@@ -28,7 +28,7 @@ struct Arguments {
     /// What the policy remembers with.
     #[arg(long, value_enum, default_value = "infformer")]
     memory: MemoryName,
-    /// Show the policy a clock of the episode with this period in ticks, a power of two.
+    /// Show the policy a clock of the episode with this period in ticks, a power of two, 4 or more.
     #[arg(long)]
     clock: Option<usize>,
     /// What of the policy passes a layer normalisation.
@@ -68,7 +68,8 @@ struct Arguments {
     /// The run ends when the mean return of as many episodes as there are members reaches this; the policy that did so is kept as it is.
     #[arg(long)]
     stop_at: Option<f64>,
-    /// Folder for checkpoint, metrics.jsonl, TensorBoard events and weights; target/train/… if not given.
+    /// Folder for run.ron, checkpoint, metrics.jsonl, TensorBoard events and weights. If not given, target/train/…; of a run.ron the
+    /// folder that it lies in.
     #[arg(long)]
     output: Option<PathBuf>,
     /// Episodes of the evaluation, all with seeds of their own.
@@ -138,7 +139,10 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
     if arguments.run.ends_with(".ron") {
         let path = PathBuf::from(&arguments.run);
         let text = std::fs::read_to_string(&path).map_err(|error| Error::File { path, error })?;
-        return TrainingConfig::from_ron(&text);
+        return TrainingConfig::from_ron(&text).map_err(|error| match error {
+            Error::Configuration(message) => Error::Configuration(format!("{}: {message}", arguments.run)),
+            other => other,
+        });
     }
     let environment = program::environment(&arguments.run)?;
     let spaces = Spaces::of(&*environment.make(), arguments.clock);
@@ -165,6 +169,9 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.episodes == 0 {
+        return Err(Error::Configuration("--episodes 0: an evaluation has 1 or more".into()));
+    }
     let config = configure(arguments)?;
     let environment = program::environment(&config.environment)?;
     let make = move || environment.make();
@@ -243,15 +250,20 @@ fn trained(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Policy>> {
-    let name = match arguments.run.strip_suffix(".ron") {
-        Some(run) => PathBuf::from(run).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        None => format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed),
+    let run = Path::new(&arguments.run);
+    let folder = match (&arguments.output, run.file_name(), run.parent()) {
+        (Some(folder), ..) => folder.clone(),
+        // What a training wrote belongs to its folder.
+        (None, Some(name), Some(folder)) if name == "run.ron" => folder.to_path_buf(),
+        (None, Some(name), _) if arguments.run.ends_with(".ron") => {
+            Path::new("target/train").join(Path::new(name).with_extension(""))
+        }
+        _ => {
+            let name = format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed);
+            Path::new("target/train").join(name)
+        }
     };
-    let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from("target/train").join(name));
     let trained = train(config, make, &folder, device, stop)?;
-    // Only now: a folder of another training was refused, and its configuration stays.
-    let file = folder.join("run.ron");
-    std::fs::write(&file, config.to_ron()?).map_err(Error::file(&file))?;
     let progress = &trained.progress;
     if !progress.finished {
         println!("stopped at step {}; the same command goes on from there", progress.steps);
