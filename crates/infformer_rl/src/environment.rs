@@ -4,6 +4,60 @@ use infformer::model::Input;
 
 /// A world with one agent in it. All that is random comes from the seed of [`reset`](Environment::reset); a step
 /// allocates nothing.
+///
+/// ```no_run
+/// use infformer::model::Input;
+/// use infformer::{Channel, Device, Scale};
+/// use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
+/// use infformer_rl::memories::MemoryName;
+/// use infformer_rl::policy::{PolicyConfig, Spaces};
+/// use infformer_rl::ppo::PpoConfig;
+/// use infformer_rl::trainer::{TrainingConfig, train};
+///
+/// /// A light is red (−1) or green (1) at first, then dark; after 60 ticks the agent says which it was.
+/// #[derive(Default)]
+/// struct Light {
+///     seen: [f32; 1],
+///     was: f32,
+///     tick: usize,
+/// }
+///
+/// impl Environment for Light {
+///     fn observations(&self) -> Vec<Input> {
+///         vec![Input::Continuous { name: "light".into(), channels: vec![Channel::new("colour", "", Scale::Given(1.0))] }]
+///     }
+///     fn actions(&self) -> ActionSpace {
+///         ActionSpace::Discrete(2)
+///     }
+///     fn returns(&self) -> [f64; 2] {
+///         [-1.0, 1.0]
+///     }
+///     fn reset(&mut self, seed: u64) -> &[f32] {
+///         // Seeds are well mixed: any bit will do.
+///         self.was = if seed & 1 == 0 { -1.0 } else { 1.0 };
+///         (self.seen, self.tick) = ([self.was], 0);
+///         &self.seen
+///     }
+///     fn step(&mut self, action: Action) -> Step<'_> {
+///         (self.seen, self.tick) = ([0.0], self.tick + 1);
+///         if self.tick < 60 {
+///             return Step { observation: &self.seen, reward: 0.0, ending: Ending::Running };
+///         }
+///         let said = if action == Action::Discrete(1) { 1.0 } else { -1.0 };
+///         Step { observation: &self.seen, reward: said * self.was, ending: Ending::Terminated }
+///     }
+/// }
+///
+/// # fn main() -> infformer_rl::Result<()> {
+/// let make = || Box::<Light>::default() as Box<dyn Environment>;
+/// let policy = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&*make(), None))?;
+/// let config = TrainingConfig::new("light", policy, PpoConfig { ticks: 60, ..PpoConfig::default() }, 150_000, 0);
+/// let stop = std::sync::atomic::AtomicBool::new(false);
+/// let trained = train(&config, &make, "target/train/light".as_ref(), &Device::Cpu, &stop)?;
+/// println!("best mean return {:?}", trained.progress.best);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Environment: Send {
     /// What an observation is made of.
     fn observations(&self) -> Vec<Input>;
