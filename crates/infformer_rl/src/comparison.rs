@@ -119,16 +119,9 @@ pub fn cell(
     let folder = output.join(format!("{}-{}-{how}-{seed}", config.environment, memory.name()));
     let file = folder.join("cell.json");
     // A cell of another configuration is trained again, which refuses its checkpoint.
-    let (run, configuration) = (folder.join("run.ron"), config.to_ron()?);
-    if std::fs::read_to_string(&run).is_ok_and(|text| text == configuration)
-        && let Some(done) = read(&file)?
-    {
-        // Cells of before have none of it.
-        let late = done.late.or(late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?));
-        return Ok(Some(Cell { late, ..done }));
-    }
-    if file.exists() {
-        std::fs::remove_file(&file).map_err(Error::file(&file))?;
+    let configuration = config.to_ron()?;
+    if let Some(done) = read(&file)?.filter(|done| done.configuration == configuration) {
+        return Ok(Some(done.cell));
     }
     let make = || environment.make();
     let trained = train(config, &make, &folder, device, stop)?;
@@ -153,10 +146,10 @@ pub fn cell(
         late: late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?),
         evaluation: found.mean(),
     };
-    let text = serde_json::to_string_pretty(&cell).map_err(|error| Error::Configuration(error.to_string()))?;
+    let finished = Finished { configuration, cell };
+    let text = serde_json::to_string_pretty(&finished).map_err(|error| Error::Configuration(error.to_string()))?;
     std::fs::write(&file, text).map_err(Error::file(&file))?;
-    std::fs::write(&run, configuration).map_err(Error::file(&run))?;
-    Ok(Some(cell))
+    Ok(Some(finished.cell))
 }
 
 /// The mean return of the episodes that ended in the last tenth of the steps, drawn actions; `None` if none did. Unlike the best
@@ -169,7 +162,15 @@ pub fn late_return(records: &[Record]) -> Option<f64> {
     (episodes > 0).then(|| sum / episodes as f64)
 }
 
-fn read(path: &Path) -> Result<Option<Cell>> {
+/// What a cell's folder keeps of it, once it is finished.
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    /// The run's, as RON.
+    configuration: String,
+    cell: Cell,
+}
+
+fn read(path: &Path) -> Result<Option<Finished>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(serde_json::from_str(&text).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

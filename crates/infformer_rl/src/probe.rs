@@ -29,8 +29,8 @@ pub struct Dependence {
     pub divergence: f64,
     /// How much of what the last layer saw then its long-term memory still tells at the decision: 1 less the squared error, over the
     /// variance of what it saw in the episode. 1 within the window; about 0 where the memory says no more than the mean would, and
-    /// less where it is wrong. What a recurrence beside the attention holds is not in it, see [`Dependences::recurrence`]. `None` for memories that are no models,
-    /// and for models that mask what they write.
+    /// less where it is wrong. What a recurrence beside the attention holds is not in it, see [`Dependences::recurrence`].
+    /// `None` for memories that are no models, and for models that mask what they write.
     pub held: Option<f64>,
     /// Share of the last layer's density over its long-term memory, the mean over its heads. 0 while that is empty, and for
     /// memories that have none of cells.
@@ -77,9 +77,10 @@ pub fn probe(
         }
         let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device)?;
         let divergences = divergences(policy, &episode, &other, device)?;
-        let (looked, held) = (looked(policy, &episode, device)?, held(policy, &episode, device)?);
+        let state = before(policy, &episode, 1, device)?;
+        let (looked, held) = (looked(policy, &episode, &state, device)?, held(policy, &episode, device)?);
         let gradients = gradients(policy, &episode, ticks, device)?;
-        without_recurrence.extend(recurrence(policy, &episode, device)?);
+        without_recurrence.extend(recurrence(policy, &episode, &state, device)?);
         for (place, divergence) in divergences.into_iter().enumerate() {
             let ages = ages(place);
             if place == found.len() {
@@ -198,25 +199,24 @@ fn before(policy: &Policy, episode: &[f32], last: usize, device: &Device) -> Res
     Ok(state)
 }
 
-/// How far the last decision moves without the sums of a model's recurrence.
-fn recurrence(policy: &Policy, episode: &[f32], device: &Device) -> Result<Option<f64>> {
-    let MemoryState::Model(state) = before(policy, episode, 1, device)? else { return Ok(None) };
-    if state.layers().iter().all(|layer| layer.recurrence().is_none()) {
+/// How far the last decision, from `state` on, moves without the sums of a model's recurrence.
+fn recurrence(policy: &Policy, episode: &[f32], state: &MemoryState, device: &Device) -> Result<Option<f64>> {
+    let MemoryState::Model(before) = state else { return Ok(None) };
+    if before.layers().iter().all(|layer| layer.recurrence().is_none()) {
         return Ok(None);
     }
     let now = &episode[episode.len() - policy.spaces().channels()..];
-    let without = MemoryState::Model(state.without_recurrence()?);
-    let (as_it_was, _) = step(policy, now, 1, &MemoryState::Model(state), device)?;
+    let without = MemoryState::Model(before.without_recurrence()?);
+    let (as_it_was, _) = step(policy, now, 1, state, device)?;
     let (changed, _) = step(policy, now, 1, &without, device)?;
     Ok(Some(divergence(policy.spaces().actions, &as_it_was, &changed)))
 }
 
-/// Shares of the density over the long-term memory at the last decision, tick by tick, the newest first.
-fn looked(policy: &Policy, episode: &[f32], device: &Device) -> Result<Vec<f64>> {
+/// Shares of the density over the long-term memory at the last decision, from `state` on, tick by tick, the newest first.
+fn looked(policy: &Policy, episode: &[f32], state: &MemoryState, device: &Device) -> Result<Vec<f64>> {
     let channels = policy.spaces().channels();
-    let state = before(policy, episode, 1, device)?;
     let now = Tensor::from_slice(&episode[episode.len() - channels..], (1, 1, channels), device)?;
-    let (said, state) = policy.forward(&now, &[], &state)?;
+    let (said, state) = policy.forward(&now, &[], state)?;
     let mut shares = vec![0.0; episode.len() / channels];
     for cell in policy.density(&said, &state, 0)? {
         let (newer, older) = (f64::from(cell.newer), f64::from(cell.older));
