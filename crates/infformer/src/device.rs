@@ -299,7 +299,8 @@ impl DeviceArena {
         let width = plan.row_width();
         let peaks = numbers::most_peaks(plan);
         let launch = self.make_room(plan, 0, batch.totals, peaks)?;
-        let [turns, observations, writes, query_starts, channels, targets] = self.processor.inputs(0)?;
+        let (_, inputs) = self.processor.exchange(0, 0)?;
+        let [turns, observations, writes, query_starts, channels, targets] = inputs;
         writes[..batch.writes.len()].copy_from_slice(&batch.writes);
         for (turn, planned) in turns.chunks_exact_mut(TURN).zip(&batch.turns) {
             let (step, from) = (&steps[planned.step], planned.from);
@@ -353,7 +354,7 @@ impl DeviceArena {
         let row = plan.layout.width() + 3;
         // Who has seen nothing was not answered.
         let answered = || batch.turns.iter().filter(|turn| turn.after.observations > 0);
-        let rows = self.processor.answers(0, batch.totals.queries * row)?;
+        let (rows, _) = self.processor.exchange(0, batch.totals.queries * row)?;
         for turn in answered() {
             let rows = rows[turn.from.queries * row..].chunks_exact(row);
             for (answer, words) in steps[turn.step].answers.iter_mut().zip(rows) {

@@ -1,9 +1,9 @@
 //! Crowds on a device: flat arrays of many agents, a part of them after another, so that packing, the way there, the
 //! kernel, the way back and unpacking go on side by side.
 
-use super::processor::LANES;
+use super::processor::{INPUTS, LANES};
 use super::{DeviceArena, TURN, Totals, TurnHead, put_row};
-use crate::crowd::{CrowdAnswers, CrowdStep};
+use crate::crowd::{CrowdAnswers, CrowdStep, STRETCH};
 use crate::engine::AgentId;
 use crate::error::Result;
 use crate::plan::{Counters, MemoryPlan, Policy};
@@ -11,10 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Agents of a crowd in one launch: while one part of the crowd is on the device, the host has others in hand.
-const PART: usize = if cfg!(test) { 2 } else { 1 << 16 };
-
-/// Agents of a crowd that one thread of the host has in hand at a time.
-const STRETCH: usize = if cfg!(test) { 1 } else { 1 << 10 };
+const PART: usize = if cfg!(test) { 3 } else { 1 << 16 };
 
 impl DeviceArena {
     /// Takes what a crowd saw and answers what it asks, a part of it after another. The step is in order.
@@ -26,15 +23,10 @@ impl DeviceArena {
     ) -> Result<()> {
         let agents = step.agents.len();
         answers.make_room(plan.layout.width() + 3, if step.channels.is_empty() { 0 } else { agents });
-        let mut sent = 0;
+        let mut launched = 0..0;
         let outcome = self.plan_writes(plan, step);
-        let outcome = outcome.and_then(|writes| self.run_parts(plan, step, &writes, answers, &mut sent));
-        each_of_crowd(&mut self.counters, 0, &step.agents[..sent], &|counters| {
-            counters.take(step.tick);
-            while counters.held as usize >= plan.short_term_rows() {
-                counters.advance(plan);
-            }
-        });
+        let outcome = outcome.and_then(|writes| self.run_parts(plan, step, &writes, answers, &mut launched));
+        count(&mut self.counters, plan, step, launched);
         if outcome.is_err() {
             self.processor.drain();
             answers.start(plan.layout.width() + 3);
@@ -42,33 +34,43 @@ impl DeviceArena {
         outcome
     }
 
-    /// Launches all parts of a crowd, each as soon as a lane is free, and takes their answers. `sent` is how many agents
-    /// were in those that were launched, whatever came of it.
+    /// Launches all parts of a crowd, each as soon as a lane is free, and takes their answers. `launched` are the agents
+    /// that have seen, whatever comes of it, and are not counted yet.
     fn run_parts(
         &mut self,
         plan: &MemoryPlan,
         step: &CrowdStep,
         writes: &Writes,
         answers: &mut CrowdAnswers,
-        sent: &mut usize,
+        launched: &mut Range<usize>,
     ) -> Result<()> {
         let agents = step.agents.len();
         let row = plan.layout.width() + 3;
-        let part = |number| number * PART..agents.min((number + 1) * PART);
+        let part = |number| agents.min(number * PART)..agents.min((number + 1) * PART);
         let launches = agents.div_ceil(PART);
         // Where memory is short, nothing has been launched yet.
         for number in 0..launches.min(LANES) {
             self.make_room(plan, number, part_totals(step, &part(number), writes), 0)?;
         }
         for number in 0..launches + LANES {
-            if let Some(over) = number.checked_sub(LANES).filter(|over| *over < launches) {
-                let rows = if answers.is_empty() { 0..0 } else { part(over) };
-                let words = self.processor.answers(over, rows.len() * row)?;
-                answers.fill(rows, words);
-            }
+            let own = part(number);
+            let totals = part_totals(step, &own, writes);
+            let launch = self.make_room(plan, number, totals, 0)?;
+            let over = match number.checked_sub(LANES) {
+                Some(over) if !answers.is_empty() => part(over),
+                _ => 0..0,
+            };
+            let (words, inputs) = self.processor.exchange(number, over.len() * row)?;
+            let first = step.agents.get(own.start).map_or(self.counters.len(), |agent| agent.slot());
+            let (earlier, own_counters) = self.counters.split_at_mut(first);
+            // All at once: whoever of the threads is free takes what is left.
+            let unpack_and_count = || {
+                rayon::join(|| answers.fill(over, words), || count(earlier, plan, step, std::mem::take(launched)));
+            };
+            rayon::join(unpack_and_count, || pack(step, &own, writes, own_counters, first, inputs));
             if number < launches {
-                self.send(plan, step, number, part(number), writes)?;
-                *sent = part(number).end;
+                self.processor.launch(number, &launch)?;
+                *launched = own;
             }
         }
         answers.kernel_time = self.processor.kernel_time(launches)?;
@@ -97,55 +99,69 @@ impl DeviceArena {
         writes.starts.push(writes.maps.len());
         Ok(writes)
     }
+}
 
-    /// Launches a part of a crowd.
-    fn send(
-        &mut self,
-        plan: &MemoryPlan,
-        step: &CrowdStep,
-        number: usize,
-        part: Range<usize>,
-        writes: &Writes,
-    ) -> Result<()> {
-        let (width, constraints) = (plan.layout.width(), step.channels.len());
-        let (agents, maps) = (&step.agents[part.clone()], writes.of(&part));
-        let totals = part_totals(step, &part, writes);
-        let queries = totals.queries;
-        let launch = self.make_room(plan, number, totals, 0)?;
-        let [turns, observations, own_maps, query_starts, channels, targets] = self.processor.inputs(number)?;
-        own_maps[..maps.len()].copy_from_slice(maps);
-        let counters = &self.counters;
-        let values = &step.observations[part.start * width..part.end * width];
-        let pack_turn = |at: usize, turn: &mut [u32], row: &mut [u32]| {
-            let slot = agents[at].slot();
-            let mut before = counters[slot];
-            let head = TurnHead { slot, observations: 1, queries: queries.min(1), late: 0, peaks: 0 };
-            let writes = writes.of(&(part.start..part.start + at)).len();
-            let from = Totals { turns: at, observations: at, writes, queries: at, constraints: 0 };
-            turn.copy_from_slice(&head.words(from, &before));
-            put_row(row, &values[at * width..(at + 1) * width], before.take(step.tick));
-        };
-        let turns = turns[..agents.len() * TURN].par_chunks_mut(STRETCH * TURN);
-        let stretches = turns.zip(observations.par_chunks_mut(STRETCH * (width + 1))).enumerate();
-        let pack_turns = || {
-            stretches.for_each(|(stretch, (turns, rows))| {
-                let pairs = turns.chunks_exact_mut(TURN).zip(rows.chunks_exact_mut(width + 1));
-                pairs.enumerate().for_each(|(at, (turn, row))| pack_turn(stretch * STRETCH + at, turn, row));
-            });
-        };
-        let pack_queries = || {
-            for (at, start) in query_starts[..=queries].iter_mut().enumerate() {
+/// Fills in the inputs of the launch of a part of a crowd; `counters` are those from slot number `first` on.
+fn pack(
+    step: &CrowdStep,
+    part: &Range<usize>,
+    writes: &Writes,
+    counters: &[Counters],
+    first: usize,
+    inputs: [&mut [u32]; INPUTS],
+) {
+    let [turns, rows, maps, query_starts, channels, targets] = inputs;
+    let (agents, constraints) = (&step.agents[part.clone()], step.channels.len());
+    let width = step.observations.len() / step.agents.len();
+    let values = &step.observations[part.start * width..];
+    let own_maps = writes.of(part);
+    maps[..own_maps.len()].copy_from_slice(own_maps);
+    let pack_turn = |at: usize, turn: &mut [u32], row: &mut [u32]| {
+        let slot = agents[at].slot();
+        let mut before = counters[slot - first];
+        let head = TurnHead { slot, observations: 1, queries: constraints.min(1), late: 0, peaks: 0 };
+        let writes = writes.of(&(part.start..part.start + at)).len();
+        let from = Totals { turns: at, observations: at, writes, queries: at, constraints: 0 };
+        turn.copy_from_slice(&head.words(from, &before));
+        put_row(row, &values[at * width..(at + 1) * width], before.take(step.tick));
+    };
+    let turns = turns[..agents.len() * TURN].par_chunks_mut(STRETCH * TURN);
+    let turns = turns.zip(rows.par_chunks_mut(STRETCH * (width + 1))).enumerate();
+    let pack_turns = || {
+        turns.for_each(|(stretch, (turns, rows))| {
+            let pairs = turns.chunks_exact_mut(TURN).zip(rows.chunks_exact_mut(width + 1));
+            pairs.enumerate().for_each(|(at, (turn, row))| pack_turn(stretch * STRETCH + at, turn, row));
+        });
+    };
+    let queries = agents.len() * constraints.min(1);
+    query_starts[queries] = (queries * constraints) as u32;
+    // Of no constraints there are no rows, of any width.
+    let row = constraints.max(1);
+    let starts = query_starts[..queries].par_chunks_mut(STRETCH).zip(channels.par_chunks_mut(STRETCH * row));
+    let queries = starts.zip(targets.par_chunks_mut(STRETCH * row)).enumerate();
+    let pack_queries = || {
+        queries.for_each(|(stretch, ((starts, channels), targets))| {
+            let rows = channels.chunks_exact_mut(row).zip(targets.chunks_exact_mut(row));
+            for (at, (start, (channels, targets))) in starts.iter_mut().zip(rows).enumerate() {
+                let at = stretch * STRETCH + at;
                 *start = (at * constraints) as u32;
+                channels.iter_mut().zip(step.channels).for_each(|(own, channel)| *own = *channel as u32);
+                let asked = &step.targets[(part.start + at) * constraints..];
+                targets.iter_mut().zip(asked).for_each(|(own, target)| *own = target.to_bits());
             }
-            for (own, channel) in channels[..totals.constraints].iter_mut().zip(step.channels.iter().cycle()) {
-                *own = *channel as u32;
-            }
-            let asked = &step.targets[part.start * constraints..];
-            targets[..totals.constraints].iter_mut().zip(asked).for_each(|(own, target)| *own = target.to_bits());
-        };
-        rayon::join(pack_turns, pack_queries);
-        self.processor.launch(number, &launch)
-    }
+        });
+    };
+    rayon::join(pack_turns, pack_queries);
+}
+
+/// Counts what some agents of a crowd have seen.
+fn count(counters: &mut [Counters], plan: &MemoryPlan, step: &CrowdStep, agents: Range<usize>) {
+    each_of_crowd(counters, 0, &step.agents[agents], &|counters| {
+        counters.take(step.tick);
+        while counters.held as usize >= plan.short_term_rows() {
+            counters.advance(plan);
+        }
+    });
 }
 
 /// How much of each input a part of a crowd has.

@@ -250,13 +250,14 @@ impl Processor for Cuda {
         self.settle()
     }
 
-    fn inputs(&mut self, number: usize) -> Result<[&mut [u32]; INPUTS]> {
+    fn exchange(&mut self, number: usize, words: usize) -> Result<(&[u32], [&mut [u32]; INPUTS])> {
         let lane = &mut self.lanes[number % LANES];
-        // What was sent last has arrived: nothing reads this memory now.
+        // What was sent last has arrived: nothing reads or writes this memory now.
         lane.wait()?;
+        let answers = &lane.received.as_slice().map_err(failed)?[..words];
         let [a, b, c, d, e, f] = lane.inputs.each_mut().map(PinnedHostSlice::as_mut_slice);
         let all = || Ok::<_, candle_core::cuda_backend::cudarc::driver::DriverError>([a?, b?, c?, d?, e?, f?]);
-        all().map_err(failed)
+        Ok((answers, all().map_err(failed)?))
     }
 
     fn launch(&mut self, number: usize, launch: &Launch) -> Result<()> {
@@ -302,12 +303,6 @@ impl Processor for Cuda {
         unsafe { arguments.launch(shape) }.map_err(failed)?;
         after.record(&lane.stream).map_err(failed)?;
         lane.send_back(Buffer::Answers, launch.answers)
-    }
-
-    fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]> {
-        let lane = &mut self.lanes[number % LANES];
-        lane.wait()?;
-        lane.received(words).map(|received| &*received)
     }
 
     fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]> {

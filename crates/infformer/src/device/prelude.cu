@@ -1,10 +1,12 @@
 // The words of tick.cu on a CUDA device: an agent has a warp.
 
 // The more agents a block has, the fewer registers each of them has; a block has a multiprocessor for itself. These are
-// the best of 20 to 32 on an H200.
-#define MOST_AGENTS (LINEAR ? 24 : 28)
+// the best of 20 to 32 on an H100.
+#define MOST_AGENTS (LINEAR ? 28 : 24)
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS *MOST_AGENTS)
 #define FUNCTION static __device__ __forceinline__
+// A function with registers of its own: what is in hand around it waits elsewhere.
+#define OUTLINED static __device__ __noinline__
 // As much as the launch says: a device has more than a program can ask for by itself.
 #define SHARED(shared, room)                                                                                           \
     extern __shared__ __align__(16) unsigned char bytes[];                                                             \
@@ -38,6 +40,9 @@ FUNCTION float earlier(float value, unsigned int step) { return __shfl_up_sync(E
 FUNCTION unsigned long long earlier_count(unsigned long long value, unsigned int step) {
     return __shfl_up_sync(EVERY_THREAD, value, step);
 }
+
+// A float that is not wanted again soon.
+FUNCTION float passing(const float *place) { return __ldcs(place); }
 
 // Brings the 128 bytes around a float nearer.
 FUNCTION void prefetch(const float *place) { asm volatile("prefetch.global.L2 [%0];" ::"l"(place)); }

@@ -80,12 +80,11 @@ pub(super) trait Processor: fmt::Debug + Send + Sync {
     fn clear(&mut self, buffer: Buffer, at: usize, words: usize) -> Result<()>;
     /// Reads words of a common buffer.
     fn read(&mut self, buffer: Buffer, at: usize, words: &mut [u32]) -> Result<()>;
-    /// The host's side of a launch's inputs, as long as they were reserved, to be filled.
-    fn inputs(&mut self, number: usize) -> Result<[&mut [u32]; INPUTS]>;
+    /// Waits for the launch that was in the lane before; gives the first `words` of its answers, and the inputs of the
+    /// next one there, as long as they were reserved, to be filled.
+    fn exchange(&mut self, number: usize, words: usize) -> Result<(&[u32], [&mut [u32]; INPUTS])>;
     /// Sends the inputs to the device, sets the counter to 0, runs the turns, and sends the answers back; does not wait.
     fn launch(&mut self, number: usize, launch: &Launch) -> Result<()>;
-    /// Waits for a launch, and gives its answers.
-    fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]>;
     /// The first words of another output of a launch whose answers have been taken.
     fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]>;
     /// Waits until nothing is under way, whatever became of it: after an error, before anything else is asked.

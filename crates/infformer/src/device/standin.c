@@ -12,6 +12,7 @@
 
 #define KERNEL static void
 #define FUNCTION static inline
+#define OUTLINED static
 #define SHARED(shared, room)                                                                                           \
     static float shared[SHARED_CONSTANTS + 1];                                                                         \
     static Room own_room;                                                                                              \
@@ -56,6 +57,8 @@ SAY(exchange, float, thread_number ^ number)
 SAY(exchange_place, unsigned int, thread_number ^ number)
 SAY(earlier, float, thread_number < number ? thread_number : thread_number - number)
 SAY(earlier_count, unsigned long long, thread_number < number ? thread_number : thread_number - number)
+
+static float passing(const float *place) { return *place; }
 
 static void prefetch(const float *place) { (void)place; }
 

@@ -140,13 +140,17 @@ impl Processor for Standin {
         self.fetch(buffer as usize, at, words)
     }
 
-    fn inputs(&mut self, number: usize) -> Result<[&mut [u32]; INPUTS]> {
-        assert!(!self.under_way[number % LANES], "launch {number} would overtake another");
-        Ok(self.inputs[number % LANES].each_mut().map(Vec::as_mut_slice))
+    fn exchange(&mut self, number: usize, words: usize) -> Result<(&[u32], [&mut [u32]; INPUTS])> {
+        let lane = number % LANES;
+        let was_under_way = std::mem::take(&mut self.under_way[lane]);
+        assert!(was_under_way || words == 0, "nothing was launched in lane {lane}");
+        self.receive(number, Buffer::Answers, words)?;
+        Ok((&self.received, self.inputs[lane].each_mut().map(Vec::as_mut_slice)))
     }
 
     fn launch(&mut self, number: usize, launch: &Launch) -> Result<()> {
         let lane = number % LANES;
+        assert!(!self.under_way[lane], "launch {number} would overtake another");
         self.under_way[lane] = true;
         for (input, words) in launch.inputs.into_iter().enumerate() {
             self.say(&[1, (lane * BUFFERS + input) as u32, 0, words as u32])?;
@@ -157,11 +161,6 @@ impl Processor for Standin {
         self.reserve(number, Buffer::Counter, 1)?;
         self.say(&[1, place(number, Buffer::Counter) as u32, 0, 1, 0])?;
         self.say(&[3, lane as u32, launch.turns as u32])
-    }
-
-    fn answers(&mut self, number: usize, words: usize) -> Result<&[u32]> {
-        assert!(std::mem::take(&mut self.under_way[number % LANES]), "launch {number} was not there");
-        self.receive(number, Buffer::Answers, words)
     }
 
     fn receive(&mut self, number: usize, buffer: Buffer, words: usize) -> Result<&[u32]> {

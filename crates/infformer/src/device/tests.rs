@@ -331,7 +331,7 @@ fn memories_move() {
 #[test]
 fn crowds_are_steps() {
     use crate::crowd::{CrowdAnswers, CrowdStep};
-    const AGENTS: usize = 6;
+    const AGENTS: usize = 11;
     for forgetting in [power_law(), Forgetting::Uniform, Forgetting::Adaptive(AdaptiveRule::default())] {
         let config = config(forgetting, 8, 2, 3);
         let Some(device) = on_standin(&config, 8, &[]) else { return };
@@ -440,16 +440,18 @@ fn crowds_are_steps() {
     }
 }
 
-/// Observations wider than an agent has threads, and wider than what is written and read at a time.
+/// Observations wider than an agent has threads, and wider than what is written and read at a time, of more groups than
+/// are merged at once.
 #[test]
 fn wide_observations_are_the_hosts() {
     use crate::crowd::{CrowdAnswers, CrowdStep};
     const WIDTH: usize = 35;
-    let channels: Vec<String> = (0..WIDTH - 3).map(|channel| format!("c{channel}")).collect();
+    let channels: Vec<String> = (0..WIDTH - 4).map(|channel| format!("c{channel}")).collect();
     let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
     let groups = vec![
         ChannelGroup::new("place", &["x", "y", "z"], "m", Scale::Given(1.0)),
         ChannelGroup::new("features", &channels, "", Scale::Given(1.0)),
+        ChannelGroup::new("hunger", &["hunger"], "", Scale::Given(1.0)),
     ];
     for forgetting in [power_law(), Forgetting::Adaptive(AdaptiveRule::default())] {
         let config = MemoryConfig { groups: groups.clone(), ..config(forgetting, 9, 3, 2) };

@@ -3,9 +3,9 @@
 //
 // The host puts two texts in front: the numbers of one configuration, so that every loop has a length that the compiler
 // knows, and a prelude with the words of the device: KERNEL, FUNCTION, SHARED, ALIGNED, CONSTANT, UNROLL, UNROLL_BY,
-// INFINITY, THREAD (of THREADS, of an agent), AGENT (of AGENTS in a block), FIRST_TURN, TURNS_AT_ONCE, barrier,
-// everybody, exchange, exchange_place, earlier, earlier_count, prefetch, reserve and quotient. What is left is plain C,
-// so that an ordinary program can run it too, with threads for threads.
+// INFINITY, OUTLINED, THREAD (of THREADS, of an agent), AGENT (of AGENTS in a block), FIRST_TURN, TURNS_AT_ONCE,
+// barrier, everybody, exchange, exchange_place, earlier, earlier_count, passing, prefetch, reserve and quotient. What is
+// left is plain C, so that an ordinary program can run it too, with threads for threads.
 //
 // The rules are those of the host's modules: the ring and the statistics (plan), blocks, moments, recall. Arithmetic is
 // single; ages of blocks, which must agree between groups, are whole numbers.
@@ -31,6 +31,11 @@ typedef unsigned long long u64;
 #define STRIPS 2
 // Rows of Bᵀ that are read at the cells at a time.
 #define LINES 2
+// Words of each array that a thread fetches before it puts the first one down, groups whose rows are fetched at once,
+// and rows that are summed at once.
+#define FETCHED (LINEAR ? 4 : 2)
+#define TOGETHER (G < 2 ? G : 2)
+#define SUMMED (LINEAR ? 16 : 17)
 // Rows of Bᵀ that are written at a time: about twelve, as nearly as many each time, by fours.
 #define PASSES ((ROW + 11) / 12)
 #define ROWS (((ROW + PASSES - 1) / PASSES + 3) / 4 * 4)
@@ -91,36 +96,58 @@ typedef struct {
     u32 written;
 } Life;
 
-// The cells of an agent and the density over them.
+// The cells of an agent and the density over them. What is needed at different times has one place: the smaller this
+// is, the more of the state stays in the cache beside it.
 typedef struct {
-    float newer[MOST_CELLS];
-    float length[MOST_CELLS];
     float interval[MOST_CELLS];
-    float age[MOST_CELLS];
     // First the squared distance.
     float similarity[MOST_CELLS];
-    float mass[MOST_CELLS];
-    // Work space, then the weights of one peak's cells.
-    float weight[MOST_CELLS];
+    union {
+        struct {
+            float newer[MOST_CELLS];
+            float length[MOST_CELLS];
+        };
+        // Once there is a density, every peak: where it begins (and the next does), its height and mass; then the
+        // heaviest.
+        struct {
+            u32 start[MOST_PEAKS + 1];
+            float height[MOST_PEAKS];
+            float peak_mass[MOST_PEAKS];
+            u32 chosen[PEAKS + 1];
+        };
+    };
+    union {
+        // While cells are listed, what is asked for.
+        struct {
+#if LINEAR
+            // Rows of Bᵀ beside each other.
+            ALIGNED float coefficients[LINES * N];
+#else
+            // Of blocks of all groups, newest first: the ages of the older ends, and in which block of each other group
+            // they end.
+            u64 ends[G * N];
+            unsigned short partner[G * G * N];
+#endif
+            u32 channels[D];
+            float targets[D];
+            float precisions[D];
+        };
+        struct {
+            float age[MOST_CELLS];
+            float mass[MOST_CELLS];
+            // Work space, then the weights of one peak's cells.
+            float weight[MOST_CELLS];
+        };
+    };
     u32 cells;
-    // Every peak: where it begins (and the next does), its height and mass; then the heaviest.
-    u32 start[MOST_PEAKS + 1];
-    float height[MOST_PEAKS];
-    float peak_mass[MOST_PEAKS];
-    u32 chosen[PEAKS + 1];
     u32 peaks;
     u32 first_peak;
-    // What is asked for.
-    u32 channels[D];
-    float targets[D];
-    float precisions[D];
+    // How much the rows of the ring weigh.
+    float ring_weights[RING];
 #if LINEAR
-    // Rows of Bᵀ beside each other.
-    ALIGNED float coefficients[LINES * N];
     float expectations[N];
 #else
-    // Blocks of all groups, newest first: ages of the older ends, rows, numbers of newer cells, numbers of knots.
-    u64 ends[G * N];
+    // Blocks of all groups, newest first: rows, numbers of newer cells, numbers of knots.
     unsigned short rows[G * N];
     unsigned short until[G * N];
     union {
@@ -128,8 +155,6 @@ typedef struct {
         // Then how much the blocks weigh, by their rows.
         float row_weights[G * (N + 1)];
     };
-    // Of each block of each group, the block of each other group in which it ends.
-    unsigned short partner[G * G * N];
 #endif
 } Reading;
 
@@ -157,6 +182,16 @@ typedef union {
     Writing writing;
 } Room;
 
+// Every thread has every THREADS-th. The rounds are few and not unrolled: the shorter the program, the less often its
+// instructions have to be fetched.
+#define EACH(NAME, COUNT) UNROLL_BY(1) for (u32 NAME = THREAD; NAME < (COUNT); NAME += THREADS)
+
+// Brings words that are wanted soon nearer.
+FUNCTION void bring(const float *words, u32 from, u32 to) {
+    for (u32 at = from / 32 * 32 + THREAD * 32; at < to; at += THREADS * 32)
+        prefetch(words + at);
+}
+
 // Σ of every thread's value.
 FUNCTION float sum_of_all(float value) {
     UNROLL
@@ -173,27 +208,35 @@ FUNCTION float least_of_all(float value) {
     return value;
 }
 
+// Σ of the values of the threads before this one.
+#define SUM_BEFORE(NAME, TYPE, EARLIER)                                                                                \
+    FUNCTION TYPE NAME(TYPE own) {                                                                                     \
+        UNROLL                                                                                                         \
+        for (u32 step = 1; step < THREADS; step *= 2) {                                                                \
+            TYPE before = EARLIER(own, step);                                                                          \
+            own += THREAD >= step ? before : 0;                                                                        \
+        }                                                                                                              \
+        TYPE before = EARLIER(own, 1);                                                                                 \
+        return THREAD > 0 ? before : 0;                                                                                \
+    }
+SUM_BEFORE(sum_before, float, earlier)
+
 // Turns `count` shared values into their running sums. The values were stored before a barrier.
-#define RUNNING_SUMS(NAME, TYPE, EARLIER)                                                                              \
+#define RUNNING_SUMS(NAME, TYPE, BEFORE)                                                                               \
     FUNCTION void NAME(TYPE *values, u32 count) {                                                                      \
         u32 each = (count + THREADS - 1) / THREADS;                                                                    \
         u32 from = THREAD * each < count ? THREAD * each : count;                                                      \
         u32 to = from + each < count ? from + each : count;                                                            \
-        TYPE sum = 0;                                                                                                  \
+        TYPE own = 0;                                                                                                  \
+        UNROLL_BY(1)                                                                                                   \
+        for (u32 at = from; at < to; at++)                                                                             \
+            own += values[at];                                                                                         \
+        TYPE sum = BEFORE(own);                                                                                        \
+        UNROLL_BY(1)                                                                                                   \
         for (u32 at = from; at < to; at++)                                                                             \
             sum = values[at] += sum;                                                                                   \
-        TYPE all = sum;                                                                                                \
-        UNROLL                                                                                                         \
-        for (u32 step = 1; step < THREADS; step *= 2) {                                                                \
-            TYPE before = EARLIER(all, step);                                                                          \
-            all += THREAD >= step ? before : 0;                                                                        \
-        }                                                                                                              \
-        TYPE before = EARLIER(all, 1);                                                                                 \
-        for (u32 at = from; THREAD > 0 && at < to; at++)                                                               \
-            values[at] += before;                                                                                      \
         barrier();                                                                                                     \
     }
-RUNNING_SUMS(running_sums, float, earlier)
 
 // 1/scale² of a channel.
 FUNCTION float precision(const float *constants, const float *state, u32 channel) {
@@ -205,14 +248,23 @@ FUNCTION float precision(const float *constants, const float *state, u32 channel
     return 1 / fmaxf(fmaxf(state[VARIANCE_AT + channel], 1e-12f * mean * mean), 1.0842022e-19f);
 }
 
+// What a thread has in hand in a strip of a long loop; beyond the end the last one.
+FUNCTION u32 place_of(u32 first, u32 strip, u32 count) {
+    u32 at = first + strip * THREADS + THREAD;
+    return at < count ? at : count - 1;
+}
+
 // Where in the ring the observation is that is `age` observations old.
-FUNCTION u32 ring_row(const Life *life, u32 age) { return (life->head + life->held - 1 - age) % RING; }
+FUNCTION u32 ring_row(const Life *life, u32 age) {
+    u32 row = life->head + life->held - 1 - age;
+    return row < RING ? row : row - RING;
+}
 
 // Puts an observation into the ring and the statistics.
 FUNCTION void observe(const Life *life, float *state, const float *row) {
     float *place = state + RING_AT + (life->head + life->held) % RING * ROW;
     float share = 1 / (float)(life->seen < STATISTICS_MEMORY ? life->seen + 1 : STATISTICS_MEMORY);
-    for (u32 channel = THREAD; channel < ROW; channel += THREADS) {
+    EACH(channel, ROW) {
         float value = row[channel];
         place[channel] = value;
         if (channel < D) {
@@ -226,12 +278,6 @@ FUNCTION void observe(const Life *life, float *state, const float *row) {
 
 #if LINEAR
 
-// What a thread has in hand in a strip of a long loop; beyond the end the last one, which it then leaves alone.
-FUNCTION u32 strip_at(u32 first, u32 strip, u32 count) {
-    u32 at = first + strip * THREADS + THREAD;
-    return at < count ? at : count - 1;
-}
-
 // ψ of number n at a cell.
 FUNCTION float psi_of(const float *constants, u32 n, u32 cell) {
     float sign = cell >= COLUMNS && n % 2 == 1 ? -1 : 1;
@@ -244,11 +290,11 @@ FUNCTION void write_chunk(Writing *writing, const Life *life, float *state, cons
     float *inputs = writing->inputs;
     u32 from = life->written == 0 ? N : 0;
     for (u32 row = 0; row < ROW; row += ROWS) {
-        for (u32 at = THREAD; at < ROWS * N; at += THREADS) {
+        EACH(at, ROWS * N) {
             u32 line = at / N, n = at % N;
             inputs[n * ROWS + line] = from == 0 && row + line < ROW ? state[row * N + at] : 0;
         }
-        for (u32 at = THREAD; at < L * ROWS; at += THREADS) {
+        EACH(at, L * ROWS) {
             u32 k = at / ROWS, line = at % ROWS, place = (life->head + k) % RING;
             inputs[N * ROWS + at] = row + line < ROW ? state[RING_AT + place * ROW + row + line] : 0;
         }
@@ -258,7 +304,7 @@ FUNCTION void write_chunk(Writing *writing, const Life *life, float *state, cons
             const float *factors[STRIPS], *input = inputs + from * ROWS;
             UNROLL
             for (u32 strip = 0; strip < STRIPS; strip++) {
-                u32 n = strip_at(first, strip, N);
+                u32 n = place_of(first, strip, N);
                 factors[strip] = map + from * N + n;
                 UNROLL
                 for (u32 line = 0; line < ROWS; line++)
@@ -346,7 +392,7 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
                              const u32 *places, u32 constraints) {
     (void)places;
     float written = (float)life->written;
-    for (u32 cell = THREAD; cell < CELLS; cell += THREADS) {
+    EACH(cell, CELLS) {
         float newer = age_at(constants, cell, written);
         float older = age_at(constants, cell + 1, written);
         reading->newer[life->held + cell] = newer + (float)life->held;
@@ -355,10 +401,20 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
             reading->cells = life->held + cell + 1;
     }
     for (u32 tile = 0; tile < 1 + constraints; tile += LINES) {
-        for (u32 at = THREAD; at < LINES * N; at += THREADS) {
-            u32 number = tile + at / N, n = at % N;
-            u32 row = number == 0 || number > constraints ? D : reading->channels[number - 1];
-            reading->coefficients[n * LINES + at / N] = state[row * N + n];
+        for (u32 first = 0; first < LINES * N; first += FETCHED * THREADS) {
+            float fetched[FETCHED];
+            UNROLL
+            for (u32 line = 0; line < FETCHED; line++) {
+                u32 at = place_of(first, line, LINES * N), number = tile + at / N;
+                u32 row = number == 0 || number > constraints ? D : reading->channels[number - 1];
+                fetched[line] = state[row * N + at % N];
+            }
+            UNROLL
+            for (u32 line = 0; line < FETCHED; line++) {
+                u32 at = first + line * THREADS + THREAD;
+                if (at < LINES * N)
+                    reading->coefficients[at % N * LINES + at / N] = fetched[line];
+            }
         }
         barrier();
         for (u32 first = 0; first < COLUMNS; first += STRIPS * THREADS) {
@@ -366,7 +422,7 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
             const float *psi[STRIPS], *own = reading->coefficients;
             UNROLL
             for (u32 strip = 0; strip < STRIPS; strip++)
-                psi[strip] = constants + PSI_AT + strip_at(first, strip, COLUMNS);
+                psi[strip] = constants + PSI_AT + place_of(first, strip, COLUMNS);
             UNROLL_BY(4)
             for (u32 pair = 0; pair < N / 2; pair++) {
                 add_rows(even, own, psi);
@@ -407,7 +463,7 @@ FUNCTION void expect(Reading *reading, const Life *life, const float *constants,
     // Of all cells: ψ is even or odd about the middle, so both halves are weighed at once.
     u32 is_folded = weights == reading->mass;
     if (is_folded) {
-        for (u32 cell = THREAD; cell < COLUMNS; cell += THREADS) {
+        EACH(cell, COLUMNS) {
             float newer = cell < to ? weights[life->held + cell] : 0;
             float older = CELLS - 1 - cell < to ? weights[life->held + CELLS - 1 - cell] : 0;
             reading->weight[cell] = newer + older;
@@ -425,7 +481,7 @@ FUNCTION void expect(Reading *reading, const Life *life, const float *constants,
             const float *folded = reading->weight + THREAD % 2 * COLUMNS, *psi[STRIPS];
             UNROLL
             for (u32 strip = 0; strip < STRIPS; strip++)
-                psi[strip] = constants + PSI_AT + strip_at(first, strip, N) * PITCH;
+                psi[strip] = constants + PSI_AT + place_of(first, strip, N) * PITCH;
             UNROLL_BY(8)
             for (u32 column = 0; column < COLUMNS; column++) {
                 UNROLL
@@ -434,10 +490,11 @@ FUNCTION void expect(Reading *reading, const Life *life, const float *constants,
                 folded++;
             }
         } else {
-            for (u32 cell = from; cell < to; cell++) {
+            UNROLL_BY(1)
+    for (u32 cell = from; cell < to; cell++) {
                 UNROLL
                 for (u32 strip = 0; strip < STRIPS; strip++)
-                    sum[strip] += weights[life->held + cell] * psi_of(constants, strip_at(first, strip, N), cell);
+                    sum[strip] += weights[life->held + cell] * psi_of(constants, place_of(first, strip, N), cell);
             }
         }
         UNROLL
@@ -457,12 +514,12 @@ FUNCTION void add_signal(const Reading *reading, const float *state, float *valu
         for (u32 stretch = 0; stretch < N; stretch += STRIPS * THREADS) {
             UNROLL
             for (u32 strip = 0; strip < STRIPS; strip++) {
-                u32 n = strip_at(stretch, strip, N);
+                u32 n = place_of(stretch, strip, N);
                 float own = stretch + strip * THREADS + THREAD < N ? reading->expectations[n] : 0;
                 const float *coefficients = state + first * N + n;
                 UNROLL
                 for (u32 line = 0; line < TILE; line++)
-                    sums[line] += own * coefficients[(first + line < D ? line : D - 1 - first) * N];
+                    sums[line] += own * passing(coefficients + (first + line < D ? line : D - 1 - first) * N);
             }
         }
         UNROLL
@@ -488,7 +545,9 @@ FUNCTION void add_signal(const Reading *reading, const float *state, float *valu
 
 #else
 
-RUNNING_SUMS(running_counts, u64, earlier_count)
+RUNNING_SUMS(running_sums, float, sum_before)
+SUM_BEFORE(count_before, u64, earlier_count)
+RUNNING_SUMS(running_counts, u64, count_before)
 
 CONSTANT const u32 GROUPS[G + 1] = {GROUP_STARTS};
 
@@ -500,7 +559,7 @@ FUNCTION u32 row_width(u32 group) { return GROUPS[group + 1] - GROUPS[group] + 1
 // Every block of every group is one thread's.
 #define EACH_BLOCK                                                                                                     \
     for (u32 group = 0; group < G; group++)                                                                            \
-        for (u32 block = THREAD; block < count; block += THREADS)
+    EACH(block, count)
 
 FUNCTION u32 group_of(u32 channel) {
     u32 group = 0;
@@ -509,25 +568,59 @@ FUNCTION u32 group_of(u32 channel) {
     return group;
 }
 
-// l₁l₂/(l₁ + l₂)·|m₁ − m₂|²/d of a block and its newer neighbour.
-FUNCTION float loss(const Pushed *writing, const float *constants, const float *state, u32 group, u32 older) {
-    u32 width = row_width(group);
-    const float *left = state + means_of(group) + writing->order[older] * width;
-    const float *right = state + means_of(group) + writing->order[older + 1] * width;
-    float squared = 0;
-    for (u32 channel = THREAD; channel < width - 1; channel += THREADS) {
-        float difference = left[channel] - right[channel];
-        squared += precision(constants, state, GROUPS[group] + channel) * difference * difference;
+// A block and its newer neighbour in a group.
+typedef struct {
+    u32 group;
+    u32 older;
+} Pair;
+
+// The most channels of some groups.
+FUNCTION u32 widest(u32 first) {
+    u32 most = 0;
+    UNROLL
+    for (u32 group = first; group < first + TOGETHER; group++)
+        if (group < G && row_width(group) - 1 > most)
+            most = row_width(group) - 1;
+    return most;
+}
+
+// l₁l₂/(l₁ + l₂)·|m₁ − m₂|²/d of each of some pairs, whose groups have at most `width` channels. What all need from afar
+// is fetched at once.
+FUNCTION void find_losses(const Writing *writing, const float *constants, const float *state, u32 width,
+                          const Pair *pairs, u32 count, float *losses) {
+    UNROLL
+    for (u32 pair = 0; pair < count; pair++)
+        losses[pair] = 0;
+    EACH(at, width) {
+        float differences[2 * TOGETHER];
+        UNROLL
+        for (u32 pair = 0; pair < count; pair++) {
+            u32 group = pairs[pair].group, own = row_width(group), older = pairs[pair].older;
+            const u32 *order = writing->groups[group].order + older;
+            const float *rows = state + means_of(group) + (at < own - 1 ? at : 0);
+            differences[pair] = rows[order[0] * own] - rows[order[1] * own];
+        }
+        UNROLL
+        for (u32 pair = 0; pair < count; pair++) {
+            u32 group = pairs[pair].group;
+            if (at < row_width(group) - 1)
+                losses[pair] +=
+                    precision(constants, state, GROUPS[group] + at) * differences[pair] * differences[pair];
+        }
     }
-    squared = sum_of_all(squared);
-    float l1 = (float)writing->lengths[older], l2 = (float)writing->lengths[older + 1];
-    return fminf(l1 * l2 / (l1 + l2) * squared / (float)(width - 1), 3.4028235e38f);
+    UNROLL
+    for (u32 pair = 0; pair < count; pair++) {
+        const Pair *own = pairs + pair;
+        const u32 *lengths = writing->groups[own->group].lengths + own->older;
+        float l1 = (float)lengths[0], l2 = (float)lengths[1], channels = (float)(row_width(own->group) - 1);
+        losses[pair] = fminf(l1 * l2 / (l1 + l2) * sum_of_all(losses[pair]) / channels, 3.4028235e38f);
+    }
 }
 
 // The older block of the pair whose merging costs least; ties go to the oldest.
 FUNCTION u32 cheapest(Pushed *writing, float variance) {
     // From the newest on: ages of the blocks' newer ends.
-    for (u32 at = THREAD; at < N; at += THREADS)
+    EACH(at, N)
         writing->ages[at + 1] = (float)writing->lengths[N - at];
     if (THREAD == 0)
         writing->ages[0] = 0;
@@ -535,7 +628,7 @@ FUNCTION u32 cheapest(Pushed *writing, float variance) {
     running_sums(writing->ages + 1, N);
     float lowest = INFINITY;
     u32 place = 0;
-    for (u32 pair = THREAD; pair < N; pair += THREADS) {
+    EACH(pair, N) {
         float length = (float)writing->lengths[pair] + (float)writing->lengths[pair + 1];
         float middle = writing->ages[N - 1 - pair] + 0.5f * length;
         float cost = (fmaxf(writing->losses[pair] - TOLERANCE, 0) + MIX * variance * length) / (middle + RESOLUTION);
@@ -557,91 +650,167 @@ FUNCTION u32 cheapest(Pushed *writing, float variance) {
     return lowest < INFINITY ? place : 0;
 }
 
-// Merges a block with its newer neighbour, whose row becomes free: the next observation's.
-FUNCTION void merge(Pushed *writing, const float *constants, float *state, u32 group, u32 older) {
-    u32 width = row_width(group);
-    u32 free = writing->order[older + 1];
-    float *kept = state + means_of(group) + writing->order[older] * width;
-    const float *merged = state + means_of(group) + free * width;
-    u64 both = (u64)writing->lengths[older] + writing->lengths[older + 1];
-    u32 length = both < 0xffffffffu ? (u32)both : 0xffffffffu;
-    float part = (float)writing->lengths[older + 1] / (float)length;
-    for (u32 channel = THREAD; channel < width; channel += THREADS)
-        kept[channel] += (merged[channel] - kept[channel]) * part;
-    // Everything newer moves up by one, a stretch of threads at a time.
+// Everything newer than a merged pair moves up by one, a stretch of threads at a time. The row of its newer block is
+// free: the next observation's.
+FUNCTION void close_gap(Pushed *pushed, u32 older) {
+    u32 free = pushed->order[older + 1];
     barrier();
-    if (THREAD == 0)
-        writing->lengths[older] = length;
     for (u32 from = older + 1; from < N; from += THREADS) {
         u32 at = from + THREAD, order = 0, moved = 0;
         float own = 0;
         if (at < N) {
-            order = writing->order[at + 1];
-            moved = writing->lengths[at + 1];
-            own = writing->losses[at];
+            order = pushed->order[at + 1];
+            moved = pushed->lengths[at + 1];
+            own = pushed->losses[at];
         }
         barrier();
         if (at < N) {
-            writing->order[at] = order;
-            writing->lengths[at] = moved;
-            writing->losses[at - 1] = own;
+            pushed->order[at] = order;
+            pushed->lengths[at] = moved;
+            pushed->losses[at - 1] = own;
         }
         barrier();
     }
     if (THREAD == 0) {
-        writing->order[N] = free;
-        writing->lengths[N] = 0;
+        pushed->order[N] = free;
+        pushed->lengths[N] = 0;
     }
-    barrier();
-    // With its older and its newer neighbour, where there is one.
-    float own[2];
-    UNROLL
-    for (u32 side = 0; side < 2; side++) {
-        u32 pair = older + side > 0 ? older + side - 1 : 0;
-        own[side] = loss(writing, constants, state, group, pair < N - 1 ? pair : 0);
-    }
-    if (THREAD == 0 && older > 0)
-        writing->losses[older - 1] = own[0];
-    if (THREAD == 0 && older + 1 < N)
-        writing->losses[older] = own[1];
-    barrier();
 }
 
-// Pushes the oldest observation of the ring into every group's blocks. What all groups need from afar is fetched at
-// once.
-FUNCTION void push(Writing *writing, const Life *life, const float *constants, float *state, u32 *places) {
-    const float *row = state + RING_AT + life->head * ROW;
-    float *losses = state + LOSSES_AT;
-    u32 *lengths = places + G * (N + 1);
-    u32 count = life->written < N ? life->written : N;
-    for (u32 group = 0; group < G; group++) {
-        u32 width = row_width(group);
-        float *newest = state + means_of(group) + places[group * (N + 1) + count] * width;
-        for (u32 channel = THREAD; channel < width; channel += THREADS)
-            newest[channel] = channel + 1 < width ? row[GROUPS[group] + channel] : row[D];
-        for (u32 block = THREAD; block < N + 1; block += THREADS) {
-            u32 at = group * (N + 1) + block;
-            writing->groups[group].order[block] = places[at];
-            writing->groups[group].lengths[block] = block == count ? 1 : lengths[at];
-            writing->groups[group].losses[block] = losses[at];
-        }
-    }
-    barrier();
-    for (u32 group = 0; count > 0 && group < G; group++) {
-        float own = loss(&writing->groups[group], constants, state, group, count - 1);
-        if (THREAD == 0)
-            writing->groups[group].losses[count - 1] = own;
-    }
-    barrier();
-    for (u32 group = 0; count == N && group < G; group++) {
+// Merges the cheapest pair of each of some groups.
+FUNCTION void merge(Writing *writing, const float *constants, float *state, u32 first) {
+    u32 width = widest(first);
+    Pair pairs[2 * TOGETHER];
+    float parts[TOGETHER], losses[2 * TOGETHER];
+    UNROLL
+    for (u32 own = 0; own < TOGETHER; own++) {
+        u32 group = first + own < G ? first + own : G - 1;
         float variance = 0;
         for (u32 channel = GROUPS[group] + THREAD; channel < GROUPS[group + 1]; channel += THREADS)
             variance += state[VARIANCE_AT + channel] * precision(constants, state, channel);
         variance = sum_of_all(variance) / (float)(row_width(group) - 1);
         Pushed *pushed = &writing->groups[group];
-        merge(pushed, constants, state, group, cheapest(pushed, variance));
+        u32 older = cheapest(pushed, variance);
+        pairs[own].group = group;
+        pairs[own].older = older;
+        u64 both = (u64)pushed->lengths[older] + pushed->lengths[older + 1];
+        u32 length = both < 0xffffffffu ? (u32)both : 0xffffffffu;
+        parts[own] = (float)pushed->lengths[older + 1] / (float)length;
+        barrier();
+        if (THREAD == 0 && first + own < G)
+            pushed->lengths[older] = length;
     }
-    for (u32 at = THREAD; at < G * (N + 1); at += THREADS) {
+    EACH(at, width + 1) {
+        float *kept[TOGETHER], before[TOGETHER], merged[TOGETHER];
+        UNROLL
+        for (u32 own = 0; own < TOGETHER; own++) {
+            u32 group = pairs[own].group, row = row_width(group);
+            const u32 *order = writing->groups[group].order + pairs[own].older;
+            float *rows = state + means_of(group) + at;
+            kept[own] = rows + order[0] * row;
+            before[own] = at < row ? *kept[own] : 0;
+            merged[own] = at < row ? rows[order[1] * row] : 0;
+        }
+        UNROLL
+        for (u32 own = 0; own < TOGETHER; own++)
+            if (at < row_width(pairs[own].group) && first + own < G)
+                *kept[own] = before[own] + (merged[own] - before[own]) * parts[own];
+    }
+    barrier();
+    UNROLL
+    for (u32 own = 0; own < TOGETHER; own++)
+        if (first + own < G)
+            close_gap(&writing->groups[first + own], pairs[own].older);
+    barrier();
+    // With its older and its newer neighbour, where there is one.
+    u32 merged[TOGETHER];
+    UNROLL
+    for (u32 own = 0; own < TOGETHER; own++) {
+        u32 older = merged[own] = pairs[own].older;
+        pairs[own].older = older > 0 ? older - 1 : 0;
+        pairs[TOGETHER + own].group = pairs[own].group;
+        pairs[TOGETHER + own].older = older < N - 1 ? older : 0;
+    }
+    find_losses(writing, constants, state, width, pairs, 2 * TOGETHER, losses);
+    UNROLL
+    for (u32 own = 0; own < TOGETHER; own++) {
+        if (THREAD != 0 || first + own >= G)
+            continue;
+        float *found = writing->groups[first + own].losses;
+        if (merged[own] > 0)
+            found[merged[own] - 1] = losses[own];
+        if (merged[own] < N - 1)
+            found[merged[own]] = losses[TOGETHER + own];
+    }
+    barrier();
+}
+
+// Pushes the oldest observation of the ring into every group's blocks. What all groups need from afar is fetched at
+// once.
+OUTLINED void push(Writing *writing, const Life *life, const float *constants, float *state, u32 *places) {
+    const float *row = state + RING_AT + life->head * ROW;
+    float *losses = state + LOSSES_AT;
+    u32 *lengths = places + G * (N + 1);
+    u32 count = life->written < N ? life->written : N;
+    for (u32 first = 0; first < G * (N + 1); first += FETCHED * THREADS) {
+        u32 orders[FETCHED], own_lengths[FETCHED];
+        float own_losses[FETCHED];
+        UNROLL
+        for (u32 line = 0; line < FETCHED; line++) {
+            u32 at = place_of(first, line, G * (N + 1));
+            orders[line] = places[at];
+            own_lengths[line] = lengths[at];
+            own_losses[line] = losses[at];
+        }
+        UNROLL
+        for (u32 line = 0; line < FETCHED; line++) {
+            u32 at = first + line * THREADS + THREAD, block = at % (N + 1);
+            if (at >= G * (N + 1))
+                continue;
+            Pushed *own = &writing->groups[at / (N + 1)];
+            own->order[block] = orders[line];
+            own->lengths[block] = block == count ? 1 : own_lengths[line];
+            own->losses[block] = own_losses[line];
+        }
+    }
+    barrier();
+    // The channels, then the interval as often as there are groups.
+    for (u32 first = 0; first < D + G; first += FETCHED * THREADS) {
+        float values[FETCHED];
+        UNROLL
+        for (u32 line = 0; line < FETCHED; line++) {
+            u32 at = place_of(first, line, D + G);
+            values[line] = row[at < D ? at : D];
+        }
+        UNROLL
+        for (u32 line = 0; line < FETCHED; line++) {
+            u32 at = first + line * THREADS + THREAD;
+            if (at >= D + G)
+                continue;
+            u32 group = at < D ? group_of(at) : at - D, width = row_width(group);
+            u32 own = at < D ? at - GROUPS[group] : width - 1;
+            state[means_of(group) + writing->groups[group].order[count] * width + own] = values[line];
+        }
+    }
+    barrier();
+    for (u32 first = 0; count > 0 && first < G; first += TOGETHER) {
+        Pair pairs[TOGETHER];
+        float found[2 * TOGETHER];
+        UNROLL
+        for (u32 own = 0; own < TOGETHER; own++) {
+            pairs[own].group = first + own < G ? first + own : G - 1;
+            pairs[own].older = count - 1;
+        }
+        find_losses(writing, constants, state, widest(first), pairs, TOGETHER, found);
+        UNROLL
+        for (u32 own = 0; own < TOGETHER; own++)
+            if (THREAD == 0 && first + own < G)
+                writing->groups[first + own].losses[count - 1] = found[own];
+    }
+    barrier();
+    for (u32 first = 0; count == N && first < G; first += TOGETHER)
+        merge(writing, constants, state, first);
+    EACH(at, G * (N + 1)) {
         const Pushed *pushed = &writing->groups[at / (N + 1)];
         places[at] = pushed->order[at % (N + 1)];
         lengths[at] = pushed->lengths[at % (N + 1)];
@@ -652,15 +821,14 @@ FUNCTION void push(Writing *writing, const Life *life, const float *constants, f
 
 // The first block of a group whose older end is at least so old.
 FUNCTION u32 block_at(const u64 *ends, u32 count, u64 end) {
-    u32 from = 0, to = count;
-    while (from < to) {
-        u32 middle = (from + to) / 2;
-        if (ends[middle] < end)
-            from = middle + 1;
-        else
-            to = middle;
+    u32 newer = 0;
+    UNROLL
+    for (u32 step = 1u << 31; step > 0; step /= 2) {
+        u32 there = newer + step;
+        if (step <= N && there <= count && ends[there - 1] < end)
+            newer = there;
     }
-    return from;
+    return newer;
 }
 
 // Lists the long-term cells, cut at the knots of all groups, with their distances to the query. A knot that several
@@ -718,7 +886,7 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
         reading->newer[cell] = (float)newer + (float)life->held;
         reading->length[cell] = (float)(end - newer);
         u32 there = reading->rows[clock * N + reading->partner[(clock * G + group) * N + block]];
-        reading->interval[cell] = state[means_of(clock) + (there + 1) * row_width(clock) - 1];
+        float interval = state[means_of(clock) + (there + 1) * row_width(clock) - 1];
         float distance = 0;
         for (u32 number = 0; number < constraints; number++) {
             u32 channel = reading->channels[number], other = group_of(channel);
@@ -727,6 +895,7 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
             float difference = value - reading->targets[number];
             distance += reading->precisions[number] * difference * difference;
         }
+        reading->interval[cell] = interval;
         reading->similarity[cell] = distance;
     }
     barrier();
@@ -734,41 +903,52 @@ FUNCTION void list_long_term(Reading *reading, const Life *life, const float *co
 
 #endif
 
+// Ages of the middles of the cells, in ticks. Every thread has some cells beside each other.
+FUNCTION void find_ages(Reading *reading) {
+    u32 each = (reading->cells + THREADS - 1) / THREADS;
+    u32 from = THREAD * each < reading->cells ? THREAD * each : reading->cells;
+    u32 to = from + each < reading->cells ? from + each : reading->cells;
+    float own = 0;
+    UNROLL_BY(1)
+    for (u32 cell = from; cell < to; cell++)
+        own += reading->length[cell] * reading->interval[cell];
+    float tick = sum_before(own);
+    UNROLL_BY(1)
+    for (u32 cell = from; cell < to; cell++) {
+        float length = reading->length[cell], interval = reading->interval[cell];
+        reading->age[cell] = tick + 0.5f * fmaxf(length - 1, 0) * interval;
+        tick += length * interval;
+    }
+    barrier();
+}
+
 // Lists an agent's cells, newest first, with their distances to the query.
 FUNCTION void list(Reading *reading, const Life *life, const float *constants, const float *state, const u32 *places,
                    u32 constraints, const u32 *channels, const float *targets) {
     if (THREAD == 0)
         reading->cells = life->held;
-    for (u32 number = THREAD; number < constraints; number += THREADS) {
+    EACH(number, constraints) {
         reading->channels[number] = channels[number];
         reading->targets[number] = targets[number];
         reading->precisions[number] = precision(constants, state, channels[number]);
     }
     barrier();
-    for (u32 age = THREAD; age < life->held; age += THREADS) {
+    EACH(age, life->held) {
         const float *row = state + RING_AT + ring_row(life, age) * ROW;
         reading->newer[age] = (float)age;
         reading->length[age] = 1;
-        reading->interval[age] = row[D];
-        float distance = 0;
+        float interval = row[D], distance = 0;
         for (u32 number = 0; number < constraints; number++) {
             float difference = row[reading->channels[number]] - reading->targets[number];
             distance += reading->precisions[number] * difference * difference;
         }
+        reading->interval[age] = interval;
         reading->similarity[age] = distance;
     }
     if (life->written > 0)
         list_long_term(reading, life, constants, state, places, constraints);
     barrier();
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
-        reading->weight[cell] = reading->length[cell] * reading->interval[cell];
-    barrier();
-    running_sums(reading->weight, reading->cells);
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
-        float tick = cell > 0 ? reading->weight[cell - 1] : 0;
-        reading->age[cell] = tick + 0.5f * fmaxf(reading->length[cell] - 1, 0) * reading->interval[cell];
-    }
-    barrier();
+    find_ages(reading);
 }
 
 // The coordinate of an age on the axis of the measure.
@@ -780,10 +960,10 @@ FUNCTION float coordinate(float age) {
 #endif
 }
 
-// Fills in the similarity and the density of each cell; gives the least distance.
-FUNCTION float find_density(Reading *reading) {
+// Fills in the similarity and the density of each cell; gives the least distance. `mean_age` is the age that it expects.
+FUNCTION float find_density(Reading *reading, float *mean_age) {
     float nearest = INFINITY;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    EACH(cell, reading->cells) {
 #if RECENCY
         reading->mass[cell] = log1pf(quotient(reading->length[cell], reading->newer[cell] + MEASURE_RESOLUTION));
 #else
@@ -797,7 +977,7 @@ FUNCTION float find_density(Reading *reading) {
     }
     nearest = least_of_all(nearest);
     float total = 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    EACH(cell, reading->cells) {
         // As on the host, what is next to nothing is nothing: no peaks among roundings.
         float exponent = -SHARPNESS * fmaxf(reading->similarity[cell] - nearest, 0);
         reading->similarity[cell] = exponent < -87 ? 0 : expf(exponent);
@@ -806,18 +986,18 @@ FUNCTION float find_density(Reading *reading) {
     }
     total = sum_of_all(total);
     total = total > 0 ? 1 / total : 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
-        reading->mass[cell] *= total;
 #if GAUSSIAN
+    EACH(cell, reading->cells)
+        reading->mass[cell] *= total;
     // The Gaussian with the same mean and variance on the axis of the measure.
     float mean = 0, variance = 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    EACH(cell, reading->cells) {
         float newer = coordinate(reading->newer[cell]),
               older = coordinate(reading->newer[cell] + reading->length[cell]);
         mean += reading->mass[cell] * 0.5f * (newer + older);
     }
     mean = sum_of_all(mean);
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    EACH(cell, reading->cells) {
         float newer = coordinate(reading->newer[cell]),
               older = coordinate(reading->newer[cell] + reading->length[cell]);
         float off = 0.5f * (newer + older) - mean;
@@ -825,7 +1005,7 @@ FUNCTION float find_density(Reading *reading) {
     }
     float scale = 0.70710678f / fmaxf(sqrtf(sum_of_all(variance)), 1.1754944e-38f);
     total = 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    EACH(cell, reading->cells) {
         float newer = coordinate(reading->newer[cell]),
               older = coordinate(reading->newer[cell] + reading->length[cell]);
         float from = (newer - mean) * scale, to = (older - mean) * scale;
@@ -835,9 +1015,13 @@ FUNCTION float find_density(Reading *reading) {
     }
     total = sum_of_all(total);
     total = total > 0 ? 1 / total : 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
-        reading->mass[cell] *= total;
 #endif
+    float age = 0;
+    EACH(cell, reading->cells) {
+        float mass = reading->mass[cell] *= total;
+        age += mass * reading->age[cell];
+    }
+    *mean_age = sum_of_all(age);
     barrier();
     return nearest;
 }
@@ -877,14 +1061,14 @@ FUNCTION void find_peaks(Reading *reading, u32 most, u32 *counter) {
         reading->peaks = peaks;
     }
     barrier();
-    for (u32 peak = THREAD; peak < reading->peaks; peak += THREADS) {
+    EACH(peak, reading->peaks) {
         float mass = 0, least = NEAR * reading->height[peak];
         for (u32 cell = reading->start[peak]; cell < reading->start[peak + 1]; cell++)
             mass += reading->similarity[cell] >= least ? reading->mass[cell] : 0;
         reading->peak_mass[peak] = mass;
     }
     barrier();
-    for (u32 peak = THREAD; peak < reading->peaks; peak += THREADS) {
+    EACH(peak, reading->peaks) {
         float mass = reading->peak_mass[peak];
         u32 heavier = 0;
         for (u32 other = 0; other < reading->peaks; other++)
@@ -900,6 +1084,39 @@ FUNCTION void find_peaks(Reading *reading, u32 most, u32 *counter) {
     barrier();
 }
 
+#if LINEAR
+// On average a quarter of the ring is empty.
+#define FETCH(WEIGHT, PLACE) ((WEIGHT) > 0 ? passing(PLACE) : 0)
+#else
+#define FETCH(WEIGHT, PLACE) passing(PLACE)
+#endif
+
+// Σ weight·word over a few rows, at once.
+FUNCTION float sum_of_some(const float *weights, const float *words, u32 count, u32 width) {
+    float own[SUMMED], sum = 0;
+    UNROLL
+    for (u32 row = 0; row < count; row++)
+        own[row] = FETCH(weights[row], words + row * width);
+    UNROLL
+    for (u32 row = 0; row < count; row++)
+        sum += weights[row] * own[row];
+    return sum;
+}
+
+// Σ weight·word over rows of an array, one word of each. Some of them are on their way at a time, of which as few as can
+// be is the last: `count` is a number that the compiler knows.
+FUNCTION float sum_rows(const float *weights, const float *words, u32 count, u32 width) {
+    const u32 rounds = (count + SUMMED - 1) / SUMMED, each = (count + rounds - 1) / rounds;
+    float sum = 0;
+    UNROLL_BY(1)
+    for (u32 round = 1; round < rounds; round++) {
+        sum += sum_of_some(weights, words, each, width);
+        weights += each;
+        words += each * width;
+    }
+    return sum + sum_of_some(weights, words, count - (rounds - 1) * each, width);
+}
+
 // Σ weight·value into `value`: of the short-term memory, and of the blocks or the signal.
 FUNCTION void find_expected(Reading *reading, const Life *life, const float *constants, const float *state,
                             const float *weights, u32 from, u32 to, float *value) {
@@ -911,7 +1128,7 @@ FUNCTION void find_expected(Reading *reading, const Life *life, const float *con
     (void)constants;
     u32 count = life->written < N ? life->written : N;
     // By rows, one of which is free.
-    for (u32 at = THREAD; at < G * (N + 1); at += THREADS)
+    EACH(at, G * (N + 1))
         reading->row_weights[at] = 0;
     barrier();
     EACH_BLOCK {
@@ -924,32 +1141,18 @@ FUNCTION void find_expected(Reading *reading, const Life *life, const float *con
     }
     barrier();
 #endif
-    // Without branches, many words are on their way at once; what weighs nothing is not fetched.
-    for (u32 channel = THREAD; channel < D; channel += THREADS) {
-        float sum = 0;
-        const float *ring = state + RING_AT + channel;
-        for (u32 first = from; first < recent; first += 8) {
-            UNROLL
-            for (u32 line = 0; line < 8; line++) {
-                u32 age = first + line;
-                float weight = age < recent ? weights[age] : 0;
-                float own = weight != 0 ? ring[ring_row(life, age) * ROW] : 0;
-                sum += weight * own;
-            }
-        }
+    // By the rows of the ring, as they lie.
+    EACH(row, RING) {
+        u32 age = (life->head + life->held - 1 + RING - row) % RING;
+        reading->ring_weights[row] = age >= from && age < recent ? weights[age] : 0;
+    }
+    barrier();
+    EACH(channel, D) {
+        float sum = sum_rows(reading->ring_weights, state + RING_AT + channel, RING, ROW);
 #if !LINEAR
-        u32 group = group_of(channel), width = row_width(group);
-        const float *mean = state + means_of(group) + channel - GROUPS[group];
-        const float *row_weights = reading->row_weights + group * (N + 1);
-        for (u32 first = 0; first < N + 1; first += 16) {
-            UNROLL
-            for (u32 line = 0; line < 16; line++) {
-                float weight = first + line < N + 1 ? row_weights[first + line] : 0;
-                float own = weight > 0 ? *mean : 0;
-                sum += weight * own;
-                mean += width;
-            }
-        }
+        u32 group = group_of(channel);
+        const float *means = state + means_of(group) + channel - GROUPS[group];
+        sum += sum_rows(reading->row_weights + group * (N + 1), means, N + 1, row_width(group));
 #endif
         value[channel] = sum;
     }
@@ -969,15 +1172,10 @@ FUNCTION void answer(Reading *reading, const Life *life, const float *constants,
     list(reading, life, constants, state, places, constraints, channels, targets);
 #if !LINEAR
     // The means are wanted soon, all at once.
-    for (u32 at = THREAD * 32; at < LONG_TERM; at += THREADS * 32)
-        prefetch(state + at);
+    bring(state, 0, LONG_TERM);
 #endif
-    float nearest = find_density(reading);
-    float mean = 0, variance = 0;
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS)
-        mean += reading->mass[cell] * reading->age[cell];
-    mean = sum_of_all(mean);
-    for (u32 cell = THREAD; cell < reading->cells; cell += THREADS) {
+    float mean, variance = 0, nearest = find_density(reading, &mean);
+    EACH(cell, reading->cells) {
         float off = reading->age[cell] - mean;
         // The variance of so many evenly spaced observations; one is exactly as old as it is.
         float squares = fmaxf(reading->length[cell] * reading->length[cell] - 1, 0);
@@ -1027,6 +1225,9 @@ FUNCTION void take_turn(Room *room, const Turn *turn, const float *observations,
     float *state = states + (u64)turn->slot * STATE;
     u32 *places = all_places + (u64)turn->slot * PLACES;
     u32 taken = 0, write = turn->first_write;
+    // All but the signal: where many agents have all of theirs brought, it is gone again when it is wanted.
+    bring(state, LONG_TERM, STATE);
+    bring((const float *)places, 0, PLACES);
     for (;;) {
         if (life.held >= RING) {
 #if LINEAR

@@ -1,7 +1,7 @@
 //! A tick of many agents: what they saw is written, what they ask is answered.
 
 use super::{AgentId, AgentStep, Engine, StepScratch};
-use crate::crowd::{CrowdAnswers, CrowdStep};
+use crate::crowd::{CrowdAnswers, CrowdStep, STRETCH};
 use crate::error::{Error, Result};
 use crate::query::{Answer, AnswerDetail, Query};
 use crate::recall::recall;
@@ -98,16 +98,26 @@ impl Engine {
     }
 
     fn check_crowd(&self, step: &CrowdStep) -> Result<()> {
-        step.check(&self.layout)?;
-        step.agents.par_iter().enumerate().try_for_each(|(at, agent)| {
+        let (sound, outcome) = rayon::join(|| step.check(&self.layout), || self.check_crowd_agents(step));
+        sound.and(outcome)
+    }
+
+    fn check_crowd_agents(&self, step: &CrowdStep) -> Result<()> {
+        let check = |before: Option<&AgentId>, agent: &AgentId| {
             let counters = self.counters(self.slot(*agent)?);
-            if at > 0 && step.agents[at - 1].slot >= agent.slot {
+            if before.is_some_and(|before| before.slot >= agent.slot) {
                 return Err(Error::CrowdOrder { agent: agent.to_string() });
             }
             if counters.observations > 0 && step.tick < counters.newest_tick {
                 return Err(Error::TickOrder { newest: counters.newest_tick, found: step.tick });
             }
             Ok(())
+        };
+        step.agents.par_chunks(STRETCH).enumerate().try_for_each(|(stretch, agents)| {
+            let first = stretch * STRETCH;
+            let before = first.checked_sub(1).map(|at| &step.agents[at]);
+            check(before, &agents[0])?;
+            agents.windows(2).try_for_each(|pair| check(Some(&pair[0]), &pair[1]))
         })
     }
 

@@ -30,7 +30,7 @@ pub(super) fn product(rows: Rows, left: &Tensor, right: &Tensor) -> Result<Tenso
     if rows == Rows::Few && is_ours(left) {
         left.contiguous()?.apply_op2(&right.contiguous()?, Product::Plain)
     } else {
-        left.matmul(right)
+        laid_out(left)?.matmul(&laid_out(right)?)
     }
 }
 
@@ -40,7 +40,13 @@ pub(super) fn product_with_transposed(rows: Rows, left: &Tensor, right: &Tensor)
         return left.contiguous()?.apply_op2(&right.contiguous()?, Product::WithTransposed);
     }
     let transposed = right.transpose(D::Minus2, D::Minus1)?;
-    if right.rank() == 2 { left.matmul(&transposed) } else { left.matmul(&transposed.contiguous()?) }
+    let transposed = if right.rank() == 2 { transposed } else { transposed.contiguous()? };
+    laid_out(left)?.matmul(&transposed)
+}
+
+/// CUDA's products take no rows that lie apart from each other.
+fn laid_out(matrix: &Tensor) -> Result<Tensor> {
+    if matrix.device().is_cpu() { Ok(matrix.clone()) } else { matrix.contiguous() }
 }
 
 fn is_ours(left: &Tensor) -> bool {
