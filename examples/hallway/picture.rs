@@ -10,8 +10,8 @@ use infformer_rl::bevy_game::BeginEpisode;
 
 /// From one hallway to the next, in steps of a walker.
 const LANE: f32 = 20.0;
-/// Height of all of a density in one place.
-const HEIGHT: f32 = 14.0;
+/// Height of all of a density in one place: of a quarter of it, half a lane.
+const HEIGHT: f32 = 2.0 * LANE;
 /// Room for the panel, as a share of the picture.
 const PANEL: f32 = 0.36;
 /// Ticks from the last turn to the next round.

@@ -203,7 +203,6 @@ impl ChannelLayout {
         if values.len() != self.width() {
             return Err(Error::Width { what, expected: self.width(), found: values.len() });
         }
-        // Only a bad one is looked for.
         if !are_storable(values)
             && let Some(at) = values.iter().position(|value| !is_storable(*value))
         {

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::time::Duration;
 
+/// Agents of a crowd that one thread has in hand at a time.
+pub(crate) const STRETCH: usize = if cfg!(test) { 2 } else { 1 << 10 };
+
 /// What a crowd sees and asks at one tick, for [`Engine::step_crowd`](crate::Engine::step_crowd).
 #[derive(Debug, Clone, Copy)]
 pub struct CrowdStep<'a> {
@@ -96,9 +99,6 @@ impl CrowdAnswers {
     }
 }
 
-/// Agents of a crowd that one thread has in hand at a time.
-pub(crate) const STRETCH: usize = if cfg!(test) { 2 } else { 1 << 10 };
-
 impl CrowdStep<'_> {
     /// Checks everything but the agents. Errors: an array of the wrong length, a value that is not finite, a token that
     /// is not known, a channel out of range.
@@ -120,7 +120,7 @@ impl CrowdStep<'_> {
         }
         let stretches = self.observations.par_chunks(STRETCH * width);
         stretches.try_for_each(|rows| layout.check_rows("the crowd's observation", rows))?;
-        if self.targets.par_chunks(STRETCH).all(are_storable) {
+        if self.targets.par_chunks(STRETCH * constraints.max(1)).all(are_storable) {
             return Ok(());
         }
         let mut targets = self.targets.iter().zip(self.channels.iter().cycle());

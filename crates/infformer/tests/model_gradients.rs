@@ -54,10 +54,11 @@ fn every_weight_of_every_policy_and_density() {
             if sticky {
                 config.layers = 1;
             }
-            if !matches!(density, ReadingDensity::Gibbs | ReadingDensity::Softmax)
-                && let Some(long_term) = &mut config.long_term
-            {
-                long_term.regulariser = Some(Regulariser { sigma_0: 0.1, mu_0: Some(0.5) });
+            if let Some(long_term) = &mut config.long_term {
+                long_term.regulariser = Some(match density {
+                    ReadingDensity::Gibbs | ReadingDensity::Softmax => Regulariser::Prior,
+                    _ => Regulariser::Normal { sigma_0: 0.1, mu_0: Some(0.5) },
+                });
             }
             let model = config.init_seeded(3, DType::F64, &Device::Cpu).unwrap();
             let gradients = loss(&model, &x, &resets).backward().unwrap();

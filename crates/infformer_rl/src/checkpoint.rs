@@ -64,6 +64,17 @@ pub fn save<P: Serialize>(
     std::fs::rename(&unfinished, path).map_err(Error::file(path))
 }
 
+/// Where two texts of RON begin to differ: from the field on, some twenty letters of what it is.
+fn first_difference(left: &str, right: &str) -> (String, String) {
+    let equal = left.chars().zip(right.chars()).take_while(|(left, right)| left == right).count();
+    let before: String = left.chars().take(equal).collect();
+    let name_ends = before.rfind(':').unwrap_or(0);
+    let start = before[..name_ends].rfind([',', '(']).map_or(0, |at| at + 1);
+    let start = before[..start].chars().count();
+    let excerpt = |text: &str| text.chars().skip(start).take(equal - start + 20).collect();
+    (excerpt(left), excerpt(right))
+}
+
 /// Reads a checkpoint into weights and moments; gives how far the run is and what was attached. Errors: another
 /// configuration, a damaged file.
 pub fn load<P: DeserializeOwned>(
@@ -79,7 +90,8 @@ pub fn load<P: DeserializeOwned>(
     let text = text.ok_or_else(|| refuse(format!("it has no `{PROGRESS}`")))?;
     let header: Header<P> = ron::from_str(text).map_err(|error| refuse(error.to_string()))?;
     if header.configuration != configuration {
-        return Err(refuse("it was made by another training configuration".into()));
+        let (there, here) = first_difference(&header.configuration, configuration);
+        return Err(refuse(format!("it was made by another training configuration (`{there}` there, `{here}` here)")));
     }
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
     let read = |name: &str, like: &Tensor| -> Result<Tensor> {
@@ -101,4 +113,22 @@ pub fn load<P: DeserializeOwned>(
     optimiser.steps = header.steps;
     let attached = tensors.tensor(ATTACHMENT).map_err(|error| refuse(error.to_string()))?;
     Ok((header.progress, attached.data().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_difference;
+
+    /// Whoever chose another memory, another clock or another seed reads which.
+    #[test]
+    fn a_difference_begins_with_its_field() {
+        let begins = |field: &str, left: &str, right: &str| {
+            let (there, here) = first_difference(left, right);
+            assert!(there.starts_with(field) && here.starts_with(field) && there != here, "{there} {here}");
+        };
+        begins("memory:", "(clock:None,memory:Gru(hidden:72),seed:0)", "(clock:None,memory:Lstm(hidden:50),seed:0)");
+        begins("clock:", "(clock:Some(256),seed:0)", "(clock:Some(64),seed:0)");
+        begins("seed:", "(clock:None,seed:0)", "(clock:None,seed:1)");
+        begins("name:", "(name:\"é\")", "(name:\"è\")");
+    }
 }

@@ -52,6 +52,7 @@ impl DeviceArena {
         for number in 0..launches.min(LANES) {
             self.make_room(plan, number, part_totals(step, &part(number), writes), 0)?;
         }
+        // The last rounds launch nothing: an empty part.
         for number in 0..launches + LANES {
             let own = part(number);
             let totals = part_totals(step, &own, writes);
@@ -67,7 +68,7 @@ impl DeviceArena {
             let unpack_and_count = || {
                 rayon::join(|| answers.fill(over, words), || count(earlier, plan, step, std::mem::take(launched)));
             };
-            rayon::join(unpack_and_count, || pack(step, &own, writes, own_counters, first, inputs));
+            rayon::join(unpack_and_count, || pack(plan, step, &own, writes, own_counters, first, inputs));
             if number < launches {
                 self.processor.launch(number, &launch)?;
                 *launched = own;
@@ -103,6 +104,7 @@ impl DeviceArena {
 
 /// Fills in the inputs of the launch of a part of a crowd; `counters` are those from slot number `first` on.
 fn pack(
+    plan: &MemoryPlan,
     step: &CrowdStep,
     part: &Range<usize>,
     writes: &Writes,
@@ -112,7 +114,7 @@ fn pack(
 ) {
     let [turns, rows, maps, query_starts, channels, targets] = inputs;
     let (agents, constraints) = (&step.agents[part.clone()], step.channels.len());
-    let width = step.observations.len() / step.agents.len();
+    let width = plan.layout.width();
     let values = &step.observations[part.start * width..];
     let own_maps = writes.of(part);
     maps[..own_maps.len()].copy_from_slice(own_maps);

@@ -43,7 +43,8 @@ static void barrier(void) {
 
 static void everybody(void) { barrier(); }
 
-// What a thread has when all have said what they have.
+// What a thread has when all have said what they have. On a device this orders no memory; here it waits, so that no race
+// beside it is found.
 #define SAY(NAME, TYPE, FROM)                                                                                          \
     static TYPE NAME(TYPE value, unsigned int number) {                                                                \
         static TYPE values[THREADS];                                                                                   \

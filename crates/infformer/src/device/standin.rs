@@ -16,8 +16,8 @@ pub(super) struct Standin {
     output: BufReader<ChildStdout>,
     lengths: [usize; LANES * BUFFERS],
     inputs: [[Vec<u32>; INPUTS]; LANES],
-    /// Of each lane, whether a launch is under way, whose answers nobody took.
-    under_way: [bool; LANES],
+    /// Of each lane, how many words of answers are under way, which nobody took.
+    under_way: [Option<usize>; LANES],
     received: Vec<u32>,
     program: PathBuf,
 }
@@ -83,7 +83,7 @@ impl Standin {
 
     /// What is common to all launches may change now.
     fn assert_idle(&self) {
-        assert_eq!(self.under_way, [false; LANES], "a launch was not received");
+        assert_eq!(self.under_way, [None; LANES], "a launch was not received");
     }
 
     fn say(&mut self, words: &[u32]) -> Result<()> {
@@ -142,16 +142,15 @@ impl Processor for Standin {
 
     fn exchange(&mut self, number: usize, words: usize) -> Result<(&[u32], [&mut [u32]; INPUTS])> {
         let lane = number % LANES;
-        let was_under_way = std::mem::take(&mut self.under_way[lane]);
-        assert!(was_under_way || words == 0, "nothing was launched in lane {lane}");
+        assert_eq!(self.under_way[lane].take().unwrap_or(0), words, "the answers of lane {lane}");
         self.receive(number, Buffer::Answers, words)?;
         Ok((&self.received, self.inputs[lane].each_mut().map(Vec::as_mut_slice)))
     }
 
     fn launch(&mut self, number: usize, launch: &Launch) -> Result<()> {
         let lane = number % LANES;
-        assert!(!self.under_way[lane], "launch {number} would overtake another");
-        self.under_way[lane] = true;
+        assert_eq!(self.under_way[lane], None, "launch {number} would overtake another");
+        self.under_way[lane] = Some(launch.answers);
         for (input, words) in launch.inputs.into_iter().enumerate() {
             self.say(&[1, (lane * BUFFERS + input) as u32, 0, words as u32])?;
             let own = std::mem::take(&mut self.inputs[lane][input]);
@@ -172,7 +171,7 @@ impl Processor for Standin {
     }
 
     fn drain(&mut self) {
-        self.under_way = [false; LANES];
+        self.under_way = [None; LANES];
     }
 
     fn kernel_time(&self, _launches: usize) -> Result<Option<Duration>> {

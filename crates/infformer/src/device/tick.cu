@@ -107,7 +107,7 @@ typedef struct {
             float newer[MOST_CELLS];
             float length[MOST_CELLS];
         };
-        // Once there is a density, every peak: where it begins (and the next does), its height and mass; then the
+        // Once peaks are looked for, every peak: where it begins (and the next does), its height and mass; then the
         // heaviest.
         struct {
             u32 start[MOST_PEAKS + 1];
@@ -491,7 +491,7 @@ FUNCTION void expect(Reading *reading, const Life *life, const float *constants,
             }
         } else {
             UNROLL_BY(1)
-    for (u32 cell = from; cell < to; cell++) {
+            for (u32 cell = from; cell < to; cell++) {
                 UNROLL
                 for (u32 strip = 0; strip < STRIPS; strip++)
                     sum[strip] += weights[life->held + cell] * psi_of(constants, place_of(first, strip, N), cell);
@@ -559,7 +559,7 @@ FUNCTION u32 row_width(u32 group) { return GROUPS[group + 1] - GROUPS[group] + 1
 // Every block of every group is one thread's.
 #define EACH_BLOCK                                                                                                     \
     for (u32 group = 0; group < G; group++)                                                                            \
-    EACH(block, count)
+        EACH(block, count)
 
 FUNCTION u32 group_of(u32 channel) {
     u32 group = 0;
@@ -685,19 +685,23 @@ FUNCTION void merge(Writing *writing, const float *constants, float *state, u32 
     UNROLL
     for (u32 own = 0; own < TOGETHER; own++) {
         u32 group = first + own < G ? first + own : G - 1;
+        pairs[own].group = group;
+        pairs[own].older = 0;
+        parts[own] = 0;
+        if (first + own >= G)
+            continue;
         float variance = 0;
         for (u32 channel = GROUPS[group] + THREAD; channel < GROUPS[group + 1]; channel += THREADS)
             variance += state[VARIANCE_AT + channel] * precision(constants, state, channel);
         variance = sum_of_all(variance) / (float)(row_width(group) - 1);
         Pushed *pushed = &writing->groups[group];
         u32 older = cheapest(pushed, variance);
-        pairs[own].group = group;
         pairs[own].older = older;
         u64 both = (u64)pushed->lengths[older] + pushed->lengths[older + 1];
         u32 length = both < 0xffffffffu ? (u32)both : 0xffffffffu;
         parts[own] = (float)pushed->lengths[older + 1] / (float)length;
         barrier();
-        if (THREAD == 0 && first + own < G)
+        if (THREAD == 0)
             pushed->lengths[older] = length;
     }
     EACH(at, width + 1) {
@@ -795,7 +799,7 @@ OUTLINED void push(Writing *writing, const Life *life, const float *constants, f
     barrier();
     for (u32 first = 0; count > 0 && first < G; first += TOGETHER) {
         Pair pairs[TOGETHER];
-        float found[2 * TOGETHER];
+        float found[TOGETHER];
         UNROLL
         for (u32 own = 0; own < TOGETHER; own++) {
             pairs[own].group = first + own < G ? first + own : G - 1;
@@ -1028,6 +1032,8 @@ FUNCTION float find_density(Reading *reading, float *mean_age) {
 
 // Splits the cells into basins around the maxima of the similarity and chooses the heaviest, heaviest first.
 FUNCTION void find_peaks(Reading *reading, u32 most, u32 *counter) {
+    // Nobody reads lengths any more.
+    barrier();
     if (most == 0) {
         if (THREAD == 0)
             reading->peaks = reading->first_peak = 0;
@@ -1084,37 +1090,31 @@ FUNCTION void find_peaks(Reading *reading, u32 most, u32 *counter) {
     barrier();
 }
 
-#if LINEAR
-// On average a quarter of the ring is empty.
-#define FETCH(WEIGHT, PLACE) ((WEIGHT) > 0 ? passing(PLACE) : 0)
-#else
-#define FETCH(WEIGHT, PLACE) passing(PLACE)
-#endif
-
-// Σ weight·word over a few rows, at once.
-FUNCTION float sum_of_some(const float *weights, const float *words, u32 count, u32 width) {
+// Σ weight·word over a few rows, at once. Of the whole past nearly every row weighs something; where that is not so,
+// those that weigh nothing are not fetched.
+FUNCTION float sum_of_some(const float *weights, const float *words, u32 count, u32 width, u32 is_whole) {
     float own[SUMMED], sum = 0;
     UNROLL
     for (u32 row = 0; row < count; row++)
-        own[row] = FETCH(weights[row], words + row * width);
+        own[row] = is_whole || weights[row] > 0 ? passing(words + row * width) : 0;
     UNROLL
     for (u32 row = 0; row < count; row++)
         sum += weights[row] * own[row];
     return sum;
 }
 
-// Σ weight·word over rows of an array, one word of each. Some of them are on their way at a time, of which as few as can
-// be is the last: `count` is a number that the compiler knows.
-FUNCTION float sum_rows(const float *weights, const float *words, u32 count, u32 width) {
+// Σ weight·word over rows of an array, one word of each, in as few rounds as can be, of which all but the last are
+// equal: `count` is a number that the compiler knows.
+FUNCTION float sum_rows(const float *weights, const float *words, u32 count, u32 width, u32 is_whole) {
     const u32 rounds = (count + SUMMED - 1) / SUMMED, each = (count + rounds - 1) / rounds;
     float sum = 0;
     UNROLL_BY(1)
     for (u32 round = 1; round < rounds; round++) {
-        sum += sum_of_some(weights, words, each, width);
+        sum += sum_of_some(weights, words, each, width, is_whole);
         weights += each;
         words += each * width;
     }
-    return sum + sum_of_some(weights, words, count - (rounds - 1) * each, width);
+    return sum + sum_of_some(weights, words, count - (rounds - 1) * each, width, is_whole);
 }
 
 // Σ weight·value into `value`: of the short-term memory, and of the blocks or the signal.
@@ -1147,12 +1147,14 @@ FUNCTION void find_expected(Reading *reading, const Life *life, const float *con
         reading->ring_weights[row] = age >= from && age < recent ? weights[age] : 0;
     }
     barrier();
+    // A linear signal's ring is partly empty.
+    u32 is_whole = !LINEAR && weights == reading->mass;
     EACH(channel, D) {
-        float sum = sum_rows(reading->ring_weights, state + RING_AT + channel, RING, ROW);
+        float sum = sum_rows(reading->ring_weights, state + RING_AT + channel, RING, ROW, is_whole);
 #if !LINEAR
         u32 group = group_of(channel);
         const float *means = state + means_of(group) + channel - GROUPS[group];
-        sum += sum_rows(reading->row_weights + group * (N + 1), means, N + 1, row_width(group));
+        sum += sum_rows(reading->row_weights + group * (N + 1), means, N + 1, row_width(group), is_whole);
 #endif
         value[channel] = sum;
     }

@@ -171,7 +171,7 @@ pub struct LongTermConfig {
     pub measure: Measure,
     /// What is let into the memory. `Everything`.
     pub input_mask: InputMask,
-    /// The regulariser on Gaussian densities, if any. `None`.
+    /// The regulariser on densities, if any; training says how much it weighs. `None`.
     pub regulariser: Option<Regulariser>,
     /// K: gradients flow through up to this many writes into the past; then the graph is cut. With 0 only the
     /// newest chunk learns from a reading, as in the published code. 1,000,000.
@@ -223,15 +223,21 @@ pub enum InputMask {
     Convolution,
 }
 
-/// The divergence of Gaussian densities from a given one, to be added to the loss.
+/// The divergence of densities from one that no query has, to be added to the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Regulariser {
-    /// σ₀
-    pub sigma_0: f64,
-    /// μ₀; without it only σ² is pulled: ½(σ²/σ₀² − ln(σ²/σ₀²) − 1).
-    #[serde(default)]
-    pub mu_0: Option<f64>,
+pub enum Regulariser {
+    /// Of Gaussian densities, from N(μ₀, σ₀²) (Martins et al., 2022, § 3.3).
+    Normal {
+        /// σ₀
+        sigma_0: f64,
+        /// μ₀; without it only σ² is pulled: ½(σ²/σ₀² − ln(σ²/σ₀²) − 1).
+        #[serde(default)]
+        mu_0: Option<f64>,
+    },
+    /// Of densities over cells, from what each cell counts before it is asked: Σ p ln(p/p₀). Who has no reason to look at
+    /// something then looks at nothing in particular.
+    Prior,
 }
 
 impl Default for LongTermConfig {
@@ -443,14 +449,22 @@ impl ModelConfig {
         if let ReadingDensity::Affine { variance_floor } = long_term.density {
             number("density.variance_floor", variance_floor, (1e-9..=1.0).contains(&variance_floor), "1e-9 to 1")?;
         }
-        if let Some(Regulariser { sigma_0, mu_0 }) = long_term.regulariser {
-            number("regulariser.sigma_0", sigma_0, (1e-6..=1e3).contains(&sigma_0), "1e-6 to 1000")?;
-            let mu_0 = mu_0.unwrap_or(0.0);
-            number("regulariser.mu_0", mu_0, mu_0.is_finite(), "a finite number")?;
-            if matches!(long_term.density, ReadingDensity::Gibbs | ReadingDensity::Softmax) {
-                let allowed = "None: only Gaussian densities have a width to be regularised";
-                return refuse("long_term.regulariser".into(), "Some(..)".into(), allowed);
+        let is_over_cells = matches!(long_term.density, ReadingDensity::Gibbs | ReadingDensity::Softmax);
+        match long_term.regulariser {
+            Some(Regulariser::Normal { sigma_0, mu_0 }) => {
+                number("regulariser.sigma_0", sigma_0, (1e-6..=1e3).contains(&sigma_0), "1e-6 to 1000")?;
+                let mu_0 = mu_0.unwrap_or(0.0);
+                number("regulariser.mu_0", mu_0, mu_0.is_finite(), "a finite number")?;
+                if is_over_cells {
+                    let allowed = "None or Prior: only Gaussian densities have a width";
+                    return refuse("long_term.regulariser".into(), "Normal".into(), allowed);
+                }
             }
+            Some(Regulariser::Prior) if !is_over_cells => {
+                let allowed = "None or Normal: Gaussian densities are not over cells";
+                return refuse("long_term.regulariser".into(), "Prior".into(), allowed);
+            }
+            _ => {}
         }
         Ok(())
     }

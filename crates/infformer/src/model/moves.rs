@@ -59,7 +59,7 @@ fn apply_as_product(coefficients: &Tensor, chunk: &Tensor, moves: &[Moves]) -> R
     let ticks = chunk.dim(1)?;
     let matrices: Vec<f32> = moves.iter().flat_map(|moves| moves.matrix(count)).collect();
     let matrices = Tensor::from_vec(matrices, (batch, count + ticks, count), coefficients.device())?;
-    let items = Tensor::cat(&[coefficients, &chunk.transpose(1, 2)?.contiguous()?], 2)?;
+    let items = Tensor::cat(&[&coefficients.contiguous()?, &chunk.transpose(1, 2)?.contiguous()?], 2)?;
     items.matmul(&matrices.to_dtype(coefficients.dtype())?)
 }
 

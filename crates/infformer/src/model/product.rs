@@ -39,7 +39,7 @@ pub(super) fn product_with_transposed(rows: Rows, left: &Tensor, right: &Tensor)
     if rows == Rows::Few && is_ours(left) {
         return left.contiguous()?.apply_op2(&right.contiguous()?, Product::WithTransposed);
     }
-    let transposed = right.transpose(D::Minus2, D::Minus1)?;
+    let transposed = laid_out(right)?.transpose(D::Minus2, D::Minus1)?;
     let transposed = if right.rank() == 2 { transposed } else { transposed.contiguous()? };
     laid_out(left)?.matmul(&transposed)
 }

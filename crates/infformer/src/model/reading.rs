@@ -16,6 +16,9 @@ use candle_core::{CpuStorage, CustomOp2, D, DType, Device, Layout, Shape, Tensor
 use candle_nn::{Init, VarBuilder};
 use std::f64::consts::{PI, SQRT_2};
 
+/// Masses below count as this in a divergence.
+const SMALLEST_MASS: f64 = 1e-30;
+
 /// How the queries of one layer read.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -156,10 +159,7 @@ impl Reader {
         let scores = product(rows, queries, &coefficients.contiguous()?)?;
         let (expectation, looked) = match &self.density {
             Density::Gibbs | Density::Softmax => {
-                let mass = match &self.density {
-                    Density::Softmax => self.softmax(&scores, &cells.present()?, rows)?,
-                    _ => self.softmax(&scores, &cells.log_mass, rows)?,
-                };
+                let mass = self.softmax(&scores, &self.prior(cells)?, rows)?;
                 let expectation = match &self.grid {
                     Some(grid) => multiply_shared(&mass, grid, rows)?,
                     None => mass.clone(),
@@ -183,11 +183,19 @@ impl Reader {
             }
         };
         let divergence = match (&self.regulariser, &looked) {
-            (Some(regulariser), Looked::Normal(mean, variance)) => Some(divergence(regulariser, mean, variance)?),
+            (Some(Regulariser::Normal { sigma_0, mu_0 }), Looked::Normal(mean, variance)) => {
+                Some(divergence_from_normal(mean, variance, *sigma_0, *mu_0)?)
+            }
+            (Some(Regulariser::Prior), Looked::Cells(mass)) => Some(divergence_from_prior(mass, &self.prior(cells)?)?),
             _ => None,
         };
         let moment = product_with_transposed(rows, &expectation, coefficients)?;
         Ok(Reading { moment, looked, divergence })
+    }
+
+    /// What each cell counts before any query, as a logarithm \[batch, 1, cells\].
+    fn prior(&self, cells: &Cells) -> candle_core::Result<Tensor> {
+        if matches!(self.density, Density::Softmax) { cells.present() } else { Ok(cells.log_mass.clone()) }
     }
 
     /// Mass of each cell: a softmax of the scores and of what each cell counts before any query \[batch, 1, cells\].
@@ -240,14 +248,27 @@ fn bin_masses(mean: &Tensor, variance: &Tensor, start: &Tensor, end: &Tensor) ->
     (below(end)? - below(start)?)? * 0.5
 }
 
-fn divergence(regulariser: &Regulariser, mean: &Tensor, variance: &Tensor) -> candle_core::Result<Tensor> {
-    let ratio = (variance / (regulariser.sigma_0 * regulariser.sigma_0))?;
+fn divergence_from_normal(
+    mean: &Tensor,
+    variance: &Tensor,
+    sigma_0: f64,
+    mu_0: Option<f64>,
+) -> candle_core::Result<Tensor> {
+    let ratio = (variance / (sigma_0 * sigma_0))?;
     let width = ((&ratio - ratio.log()?)? - 1.0)?;
-    let sum = match regulariser.mu_0 {
-        Some(mu_0) => (width + ((mean - mu_0)? / regulariser.sigma_0)?.sqr()?)?,
+    let sum = match mu_0 {
+        Some(mu_0) => (width + ((mean - mu_0)? / sigma_0)?.sqr()?)?,
         None => width,
     };
     sum * 0.5
+}
+
+/// Σ p (ln p − ln p₀) of masses \[batch, queries, cells\], where p₀ is the softmax of `prior` \[batch, 1, cells\].
+fn divergence_from_prior(mass: &Tensor, prior: &Tensor) -> candle_core::Result<Tensor> {
+    // What is next to nothing has no logarithm, and what is absent no mass.
+    let prior = prior.maximum(SMALLEST_MASS.ln())?;
+    let gain = mass.maximum(SMALLEST_MASS)?.log()?.broadcast_sub(&prior)?;
+    (mass * gain)?.sum_keepdim(D::Minus1)?.broadcast_add(&prior.log_sum_exp(D::Minus1)?.unsqueeze(D::Minus1)?)
 }
 
 /// Adds what some rows of queries looked at to their members' histograms, for the next sticky write: of each row, whose it
@@ -380,5 +401,33 @@ impl CustomOp2 for CutExpectation {
         }
         let tensor = |values: Vec<f64>| Tensor::from_vec(values, mean.shape(), mean.device())?.to_dtype(mean.dtype());
         Ok((Some(tensor(by_mean)?), Some(tensor(by_variance)?)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Beside the sum itself; nothing where nobody looks anywhere in particular, also beside cells that have no past.
+    #[test]
+    fn the_divergence_is_that_from_the_prior() {
+        let prior = [0.5_f64, -1.0, f64::from(NOTHING), 2.0];
+        let tensor = |values: &[f64]| Tensor::from_slice(values, (1, 1, values.len()), &Device::Cpu).unwrap();
+        let softmax = |scores: &[f64]| {
+            let masses: Vec<f64> = scores.iter().zip(prior).map(|(score, prior)| (score + prior).exp()).collect();
+            let whole: f64 = masses.iter().sum();
+            masses.iter().map(|mass| mass / whole).collect::<Vec<f64>>()
+        };
+        let unasked = softmax(&[0.0; 4]);
+        for scores in [[0.0; 4], [3.0, -2.0, 5.0, 1.0], [400.0, 0.0, 0.0, 0.0]] {
+            let mass = softmax(&scores);
+            let terms = mass.iter().zip(&unasked).filter(|(mass, _)| **mass > 0.0);
+            let expected: f64 = terms.map(|(mass, unasked)| mass * (mass / unasked).ln()).sum();
+            let found = divergence_from_prior(&tensor(&mass), &tensor(&prior)).unwrap();
+            let found = found.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            // Sums of four such numbers in f64.
+            assert!((found[0] - expected).abs() < 1e-12, "{found:?} {expected}");
+        }
     }
 }
