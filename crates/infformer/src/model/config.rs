@@ -227,7 +227,7 @@ pub enum InputMask {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Regulariser {
-    /// Of Gaussian densities, from N(μ₀, σ₀²) (Martins et al., 2022, § 3.3).
+    /// Of Gaussian densities, from N(μ₀, σ₀²) (Martins et al., 2022).
     Normal {
         /// σ₀
         sigma_0: f64,
