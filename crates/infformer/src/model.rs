@@ -103,7 +103,7 @@ pub struct Outputs {
     /// \[batch, cells\], nothing for a member whose memory is empty; see [`Model::density`]. `None` without a long-term
     /// memory, before anything is in that of any member, and for Gaussian densities.
     pub looked: Option<Tensor>,
-    /// Mean divergence of the Gaussian densities of all layers, to be weighted and added to the loss: a scalar.
+    /// Mean divergence of the densities of all layers, to be weighted and added to the loss: a scalar.
     pub regulariser: Option<Tensor>,
 }
 

@@ -171,7 +171,8 @@ pub struct LongTermConfig {
     pub measure: Measure,
     /// What is let into the memory. `Everything`.
     pub input_mask: InputMask,
-    /// The regulariser on densities, if any; training says how much it weighs. `None`.
+    /// The regulariser on densities, if any; training says how much it weighs. It is computed at every reading: a model that
+    /// is trained no further can leave it out, and its weights fit all the same. `None`.
     pub regulariser: Option<Regulariser>,
     /// K: gradients flow through up to this many writes into the past; then the graph is cut. With 0 only the
     /// newest chunk learns from a reading, as in the published code. 1,000,000.
