@@ -34,7 +34,7 @@ struct Half {
 /// Work space of reading, re-used.
 #[derive(Debug, Default)]
 pub(crate) struct GridScratch {
-    inputs: Vec<f32>,
+    inputs: [Vec<f32>; 2],
     outputs: [Vec<f32>; 2],
 }
 
@@ -82,11 +82,10 @@ impl Grid {
             Transposed::Halves(halves) => halves,
         };
         let (cells, count) = (self.cells(), self.cells() / 2);
-        for (first, (half, output)) in halves.iter().zip(&mut scratch.outputs).enumerate() {
-            scratch.inputs.clear();
-            scratch.inputs.extend(rows.chunks_exact(count).flat_map(|row| row[first..].iter().step_by(2)));
+        split(rows, count, &mut scratch.inputs);
+        for ((half, inputs), output) in halves.iter().zip(&scratch.inputs).zip(&mut scratch.outputs) {
             output.resize(values.len() / 2, 0.0);
-            multiply(&scratch.inputs, half.transposed.all(), output, Outputs::Replaced);
+            multiply(inputs, half.transposed.all(), output, Outputs::Replaced);
         }
         let [even, odd] = &scratch.outputs;
         let sums = even.chunks_exact(cells / 2).zip(odd.chunks_exact(cells / 2));
@@ -112,7 +111,7 @@ impl Grid {
         // More than half of the cells: both halves have some, on either side of the middle.
         let (newer, older) = weights.split_at(half_cells - first);
         for (number, (half, output)) in halves.iter().zip(&mut scratch.outputs).enumerate() {
-            let inputs = &mut scratch.inputs;
+            let inputs = &mut scratch.inputs[0];
             inputs.clear();
             inputs.resize(half_cells, 0.0);
             inputs[first..].copy_from_slice(newer);
@@ -126,6 +125,24 @@ impl Grid {
             multiply(inputs, half.rows.all(), output, Outputs::Replaced);
             let own = expectation[number..].iter_mut().step_by(2);
             own.zip(output).for_each(|(expectation, value)| *expectation = *value);
+        }
+    }
+}
+
+/// The coefficients of the even and of the odd functions of some rows \[rows, count\].
+fn split(rows: &[f32], count: usize, parts: &mut [Vec<f32>; 2]) {
+    let [even, odd] = parts;
+    let [evens, odds] = [count.div_ceil(2), count / 2];
+    even.resize(rows.len() / count * evens, 0.0);
+    odd.resize(rows.len() / count * odds, 0.0);
+    for ((row, even), odd) in rows.chunks_exact(count).zip(even.chunks_exact_mut(evens)).zip(odd.chunks_exact_mut(odds))
+    {
+        let (pairs, last) = row.as_chunks::<2>();
+        for ((pair, even), odd) in pairs.iter().zip(even.iter_mut()).zip(odd) {
+            (*even, *odd) = (pair[0], pair[1]);
+        }
+        if let [last] = last {
+            even[evens - 1] = *last;
         }
     }
 }

@@ -138,11 +138,9 @@ fn multiply_panels<S: Simd, const R: usize>(
             column += 4 * S::F32_LANES;
         }
     }
-    if S::F32_LANES == 8 {
-        while column < matrix.columns && column + 2 * S::F32_LANES <= matrix.stride {
-            multiply_tile::<S, R, 2>(simd, inputs, matrix, column, outputs, kept);
-            column += 2 * S::F32_LANES;
-        }
+    while column < matrix.columns && column + 2 * S::F32_LANES <= matrix.stride {
+        multiply_tile::<S, R, 2>(simd, inputs, matrix, column, outputs, kept);
+        column += 2 * S::F32_LANES;
     }
     while column < matrix.columns {
         multiply_tile::<S, R, 1>(simd, inputs, matrix, column, outputs, kept);

@@ -5,9 +5,10 @@
 
 use crate::blocks::BlocksPlan;
 use crate::grid::GridScratch;
-use crate::kernels::{WeightedRow, add_rows};
+use crate::kernels::{WeightedRow, add_rows, run};
 use crate::plan::{Counters, MemoryPlan, Policy};
 use crate::query::Constraint;
+use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -58,11 +59,12 @@ pub(crate) struct Cells {
     groups: usize,
     /// Blocks of each group.
     count: usize,
-    /// Ages in observations of the blocks' older ends, newest first, without the short-term memory \[G, blocks\].
+    /// Ages in observations of the blocks' older ends, newest first, without the short-term memory, and one end that is
+    /// never reached \[G, blocks + 1\].
     block_ends: Vec<u64>,
     /// The row of each block in its group's means \[G, blocks\].
     rows: Vec<u32>,
-    /// The block of each group in each long-term cell \[cells − held, G\], and room for more.
+    /// The block of each group in each long-term cell, with room for as many as there can be \[G, G·blocks\].
     block_of: Vec<u32>,
     /// The number of long-term cells that are newer than each block's older end \[G, blocks\].
     cells_until: Vec<u32>,
@@ -76,6 +78,59 @@ pub(crate) struct Cells {
     running: Vec<f64>,
     /// Work space: the rows of an expectation.
     weighted: Vec<WeightedRow>,
+}
+
+/// Where in a group's blocks the walk through the cells is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    block: usize,
+    /// Its older end.
+    end: u64,
+}
+
+/// What the walk through the cells reads and fills in, see [`Cells`].
+struct Cuts<'a> {
+    ends: &'a mut [f64],
+    held: f64,
+    count: usize,
+    block_ends: &'a [u64],
+    block_of: &'a mut [u32],
+    cells_until: &'a mut [u32],
+}
+
+impl Cuts<'_> {
+    /// Gives the number of cells. `places` are one a group.
+    #[inline(always)]
+    fn refine(self, places: &mut [Place]) -> usize {
+        let Self { ends, held, count, block_ends, block_of, cells_until } = self;
+        let most = ends.len();
+        // A full block counts no further: the blocks of one group may end before those of another.
+        let mut oldest = u64::MAX;
+        for (place, ends) in places.iter_mut().zip(block_ends.chunks_exact(count + 1)) {
+            place.end = ends[0];
+            oldest = oldest.min(ends[count - 1]);
+        }
+        for (cell, cell_end) in ends.iter_mut().enumerate() {
+            let mut end = u64::MAX;
+            for place in &*places {
+                end = end.min(place.end);
+            }
+            *cell_end = end as i64 as f64 + held;
+            // Which group's block ends is as good as random; its next end is at hand.
+            for (group, place) in places.iter_mut().enumerate() {
+                block_of[group * most + cell] = place.block as u32;
+                cells_until[group * count + place.block] = cell as u32 + 1;
+                let next = block_ends[group * (count + 1) + place.block + 1];
+                let ends_here = place.end == end;
+                place.end = std::hint::select_unpredictable(ends_here, next, place.end);
+                place.block += usize::from(ends_here);
+            }
+            if end == oldest {
+                return cell + 1;
+            }
+        }
+        most
+    }
 }
 
 impl Cells {
@@ -128,15 +183,8 @@ impl Cells {
         let cells = self.intervals.len();
         self.ticks.resize(cells, 0.0);
         self.ages.resize(cells, 0.0);
-        let mut tick = 0.0;
-        let places = self.ticks.iter_mut().zip(&mut self.ages);
-        let ends = self.ends.iter().zip(&self.ends[1..]);
-        for (((own_tick, age), (newer, older)), interval) in places.zip(ends).zip(&self.intervals) {
-            let length = older - newer;
-            *own_tick = tick;
-            *age = tick + 0.5 * (length - 1.0).max(0.0) * interval;
-            tick += length * interval;
-        }
+        let Self { ends, intervals, ticks, ages, .. } = self;
+        run(Ages { ends, intervals, ticks, ages });
     }
 
     fn list_blocks(&mut self, agent: &AgentState, plan: &BlocksPlan, knots: Knots) {
@@ -156,53 +204,48 @@ impl Cells {
                 end += u64::from(*length);
                 end
             }));
+            self.block_ends.push(u64::MAX);
             self.rows.extend(order.iter().rev());
         }
-        // Where their number is known to the compiler, the places stay in registers.
-        match self.groups {
-            1 => self.refine(&mut [0; 1], agent.counters.held),
-            2 => self.refine(&mut [0; 2], agent.counters.held),
-            3 => self.refine(&mut [0; 3], agent.counters.held),
-            groups => self.refine(&mut SmallVec::<[usize; 16]>::from_elem(0, groups), agent.counters.held),
-        }
+        self.refine();
         let (start, width) = plan.rows_of(clock_group);
-        let clock = clock_group - self.first_group;
-        let rows = &self.rows[clock * count..(clock + 1) * count];
-        let cells = self.ends.len() - 1 - self.held;
-        self.intervals.extend(self.block_of[clock..].iter().step_by(self.groups).take(cells).map(|block| {
+        let rows = &self.rows[self.blocks_of(clock_group)];
+        self.intervals.extend(self.block_of[self.cells_of(clock_group)].iter().map(|block| {
             let row = start + (rows[*block as usize] as usize + 1) * width;
             f64::from(agent.long_term[row - 1])
         }));
     }
 
-    /// Cuts the past at the knots of all listed groups; `places` are zeros, one a group.
-    #[inline(always)]
-    fn refine(&mut self, places: &mut [usize], held: u32) {
-        let (groups, count) = (places.len(), self.count);
-        self.block_of.resize(self.block_of.len().max(groups * groups * count), 0);
-        self.cells_until.resize(groups * count, 0);
-        // A full block counts no further: the blocks of one group may end before those of another.
-        let oldest = self.block_ends.chunks_exact(count).map(|ends| ends[count - 1]).fold(u64::MAX, u64::min);
-        let (block_ends, cells_until) = (self.block_ends.as_slice(), self.cells_until.as_mut_slice());
-        let mut cells = 0;
-        for block_of in self.block_of.chunks_exact_mut(groups) {
-            let mut end = u64::MAX;
-            for group in 0..groups {
-                end = end.min(block_ends[group * count + places[group]]);
-            }
-            self.ends.push(end as f64 + f64::from(held));
-            cells += 1;
-            // Without a branch on which group's block ends: that is as good as random.
-            for group in 0..groups {
-                let block = group * count + places[group];
-                block_of[group] = places[group] as u32;
-                cells_until[block] = cells;
-                places[group] += usize::from(block_ends[block] == end);
-            }
-            if end == oldest {
-                break;
-            }
-        }
+    /// Cuts the past at the knots of all listed groups.
+    fn refine(&mut self) {
+        let Self { ends, held, groups, count, block_ends, block_of, cells_until, .. } = self;
+        let (held, groups, count) = (*held, *groups, *count);
+        let most = groups * count;
+        ends.resize(held + 1 + most, 0.0);
+        block_of.resize(block_of.len().max(groups * most), 0);
+        cells_until.resize(most, 0);
+        let cuts = Cuts {
+            ends: &mut ends[held + 1..],
+            held: held as f64,
+            count,
+            block_ends,
+            block_of: &mut block_of[..groups * most],
+            cells_until,
+        };
+        // Where their number is known to the compiler, the places stay in registers.
+        let cells = match groups {
+            1 => cuts.refine(&mut [Place::default(); 1]),
+            2 => cuts.refine(&mut [Place::default(); 2]),
+            3 => cuts.refine(&mut [Place::default(); 3]),
+            groups => cuts.refine(&mut SmallVec::<[Place; 16]>::from_elem(Place::default(), groups)),
+        };
+        ends.truncate(held + 1 + cells);
+    }
+
+    /// Where the long-term cells' blocks of a group are among those of all listed groups.
+    fn cells_of(&self, group: usize) -> Range<usize> {
+        let start = (group - self.first_group) * self.groups * self.count;
+        start..start + self.ends.len() - 1 - self.held
     }
 
     /// Where the blocks of a group are among those of all listed groups.
@@ -218,10 +261,10 @@ impl Cells {
         agent: &AgentState,
         number: usize,
         constraint: &Constraint,
-        precision: f32,
         distances: &mut [f64],
     ) {
         let (channel, target) = (constraint.channel, constraint.value);
+        let precision = agent.plan.precision_of(channel, agent.mean, agent.variance);
         let squared = |value: f32| {
             let difference = f64::from(value - target);
             difference * difference * f64::from(precision)
@@ -236,7 +279,7 @@ impl Cells {
         match &agent.plan.policy {
             Policy::Linear(plan) => {
                 let values = &self.values[(number + 1) * plan.grid.cells()..];
-                long_term.iter_mut().zip(values).for_each(|(distance, value)| *distance += squared(*value));
+                run(Distances { values, target, precision, distances: long_term });
             }
             Policy::Blocks(plan) => {
                 let group = plan.group_of(channel);
@@ -245,8 +288,7 @@ impl Cells {
                 let rows = &self.rows[self.blocks_of(group)];
                 self.values.clear();
                 self.values.extend(rows.iter().map(|row| agent.long_term[column + *row as usize * width]));
-                let block_of = self.block_of[group - self.first_group..].iter().step_by(self.groups);
-                for (distance, block) in long_term.iter_mut().zip(block_of) {
+                for (distance, block) in long_term.iter_mut().zip(&self.block_of[self.cells_of(group)]) {
                     *distance += squared(self.values[*block as usize]);
                 }
             }
@@ -264,7 +306,7 @@ impl Cells {
             Policy::Blocks(plan) => {
                 let group = plan.group_of(channel);
                 let (start, width) = plan.rows_of(group);
-                let block = self.block_of[cell * self.groups + group - self.first_group] as usize;
+                let block = self.block_of[self.cells_of(group)][cell] as usize;
                 let row = self.rows[self.blocks_of(group)][block] as usize;
                 agent.long_term[start + row * width + channel - plan.channels_of(group).start]
             }
@@ -308,8 +350,8 @@ impl Cells {
                 let last = first + long_term.len() - 1;
                 for group in self.first_group..self.first_group + self.groups {
                     let (start, width) = plan.rows_of(group);
-                    let block_in = |cell: usize| self.block_of[cell * self.groups + group - self.first_group] as usize;
-                    let blocks = block_in(first)..block_in(last) + 1;
+                    let block_of = &self.block_of[self.cells_of(group)];
+                    let blocks = block_of[first] as usize..block_of[last] as usize + 1;
                     let own = self.blocks_of(group);
                     let rows = &self.rows[own.clone()][blocks.clone()];
                     let mut before = 0.0;
@@ -333,6 +375,74 @@ impl Cells {
         match &agent.plan.policy {
             Policy::Linear(plan) => Some(plan.grid.cells() - 1 - cell.checked_sub(self.held)?),
             Policy::Blocks(_) => None,
+        }
+    }
+}
+
+/// Fills in where the cells lie in ticks.
+struct Ages<'a> {
+    ends: &'a [f64],
+    intervals: &'a [f64],
+    ticks: &'a mut [f64],
+    ages: &'a mut [f64],
+}
+
+impl WithSimd for Ages<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        /// Stretches that are summed side by side: each sum waits for the one before it.
+        const STRETCHES: usize = 8;
+        let Self { ends, intervals, ticks, ages } = self;
+        let ends = ends.iter().zip(&ends[1..]);
+        for (((ticks, age), (newer, older)), interval) in ticks.iter_mut().zip(ages.iter_mut()).zip(ends).zip(intervals)
+        {
+            let length = older - newer;
+            *ticks = length * interval;
+            *age = 0.5 * (length - 1.0).max(0.0) * interval;
+        }
+        let length = ticks.len() / STRETCHES;
+        let mut sums = [0.0; STRETCHES];
+        for at in 0..length {
+            for (stretch, sum) in sums.iter_mut().enumerate() {
+                let ticks = &mut ticks[stretch * length + at];
+                (*ticks, *sum) = (*sum, *sum + *ticks);
+            }
+        }
+        let mut before = 0.0;
+        for (stretch, sum) in sums.into_iter().enumerate() {
+            for tick in &mut ticks[stretch * length..(stretch + 1) * length] {
+                *tick += before;
+            }
+            before += sum;
+        }
+        for tick in &mut ticks[STRETCHES * length..] {
+            (*tick, before) = (before, before + *tick);
+        }
+        for (age, tick) in ages.iter_mut().zip(ticks) {
+            *age += *tick;
+        }
+    }
+}
+
+/// Adds precision·(value − target)² to each squared distance.
+struct Distances<'a> {
+    values: &'a [f32],
+    target: f32,
+    precision: f32,
+    distances: &'a mut [f64],
+}
+
+impl WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let precision = f64::from(self.precision);
+        for (distance, value) in self.distances.iter_mut().zip(self.values) {
+            let difference = f64::from(value - self.target);
+            *distance += difference * difference * precision;
         }
     }
 }

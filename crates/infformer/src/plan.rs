@@ -116,12 +116,18 @@ impl MemoryPlan {
     /// Fills `precision` with 1/scale² a channel.
     pub(crate) fn precision(&self, mean: &[f32], variance: &[f32], precision: &mut Vec<f32>) {
         precision.clear();
-        for ((scale, mean), variance) in self.layout.scales().iter().zip(mean).zip(variance) {
-            precision.push(match scale {
-                Scale::Given(scale) => 1.0 / (scale * scale),
-                // A channel that never moved yet: differences below its rounding do not count.
-                Scale::Learnt => 1.0 / variance.max(1e-12 * mean * mean).max(f32::MIN_POSITIVE.sqrt()),
-            });
+        precision.extend((0..self.layout.width()).map(|channel| self.precision_of(channel, mean, variance)));
+    }
+
+    /// 1/scale² of a channel.
+    #[inline(always)]
+    pub(crate) fn precision_of(&self, channel: usize, mean: &[f32], variance: &[f32]) -> f32 {
+        match self.layout.scales()[channel] {
+            Scale::Given(scale) => 1.0 / (scale * scale),
+            // A channel that never moved yet: differences below its rounding do not count.
+            Scale::Learnt => {
+                1.0 / variance[channel].max(1e-12 * mean[channel] * mean[channel]).max(f32::MIN_POSITIVE.sqrt())
+            }
         }
     }
 }

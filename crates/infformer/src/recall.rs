@@ -20,7 +20,6 @@ pub(crate) const NEAR: f32 = 0.5;
 #[derive(Debug, Default)]
 pub(crate) struct RecallScratch {
     pub(crate) cells: Cells,
-    precision: Vec<f32>,
     /// Squared distance to the query a cell.
     distances: Vec<f64>,
     /// exp(−β(D − D_min)) a cell.
@@ -74,28 +73,17 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
         Policy::Blocks(plan) => plan.group_of(first.channel),
         Policy::Linear(_) => 0,
     };
-    let RecallScratch {
-        cells,
-        precision,
-        distances,
-        similarity,
-        mass,
-        coordinates,
-        peaks,
-        weights,
-        expectations,
-        products,
-    } = scratch;
+    let RecallScratch { cells, distances, similarity, mass, coordinates, peaks, weights, expectations, products } =
+        scratch;
     mass.clear();
     cells.list(agent, Knots::All { clock_group }, query.constraints().iter().map(|constraint| constraint.channel));
     if cells.is_empty() {
         return;
     }
-    agent.plan.precision(agent.mean, agent.variance, precision);
     distances.clear();
     distances.resize(cells.len(), 0.0);
     for (number, constraint) in query.constraints().iter().enumerate() {
-        cells.add_distances(agent, number, constraint, precision[constraint.channel], distances);
+        cells.add_distances(agent, number, constraint, distances);
     }
     let sharpness = f64::from(config.sharpness);
     similarity.resize(cells.len(), 0.0);
@@ -239,8 +227,8 @@ fn least(values: &[f64], weights: &[f32]) -> f64 {
     let ((chunks, rest), (weight_chunks, rest_weights)) = (values.as_chunks::<8>(), weights.as_chunks::<8>());
     for (values, weights) in chunks.iter().zip(weight_chunks) {
         for lane in 0..8 {
-            let counts = weights[lane] > 0.0 && values[lane] < least[lane];
-            least[lane] = if counts { values[lane] } else { least[lane] };
+            let value = if weights[lane] > 0.0 { values[lane] } else { f64::INFINITY };
+            least[lane] = if value < least[lane] { value } else { least[lane] };
         }
     }
     let mut all = f64::INFINITY;

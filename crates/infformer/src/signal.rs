@@ -156,11 +156,14 @@ impl LinearPlan {
     /// beyond the oldest observation.
     pub(crate) fn ages(&self, written: u64, table: &[f32], ages: &mut Vec<f64>) {
         let (cells, oldest) = (self.grid.cells(), written as f64);
+        if !self.constant_ages.is_empty() {
+            let younger = self.constant_ages.partition_point(|age| *age < oldest);
+            let ends = &self.constant_ages[..=younger.min(cells)];
+            ages.extend(ends.iter().map(|age| age.min(oldest)));
+            return;
+        }
         for end in 0..=cells {
-            let age = match self.constant_ages.get(end) {
-                Some(age) => *age,
-                None => self.axis.age(position(end, cells), written, table),
-            };
+            let age = self.axis.age(position(end, cells), written, table);
             ages.push(age.min(oldest));
             if age >= oldest {
                 break;
