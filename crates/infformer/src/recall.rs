@@ -169,7 +169,7 @@ impl WithSimd for Gibbs<'_> {
             // ln(1 + older/a₀) − ln(1 + newer/a₀), without taking large numbers from each other.
             Measure::Recency { resolution } => {
                 for (mass, (newer, older)) in mass.iter_mut().zip(ends) {
-                    *mass = ln_1p(((older - newer) / (newer + resolution)) as f32);
+                    *mass = ln_1p((older - newer) as f32 / (newer + resolution) as f32);
                 }
             }
             Measure::Lifetime => {

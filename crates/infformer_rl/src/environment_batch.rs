@@ -1,6 +1,7 @@
 //! Many environments of one kind at once, each begun anew when it is over.
 
 use crate::environment::{Ending, Environment};
+use crate::error::{Error, Result};
 use crate::policy::Spaces;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -85,11 +86,6 @@ impl EnvironmentBatch {
         batch
     }
 
-    /// What the policy sees and does.
-    pub fn spaces(&self) -> &Spaces {
-        &self.spaces
-    }
-
     /// Members.
     pub fn members(&self) -> usize {
         self.members.len()
@@ -131,19 +127,37 @@ impl EnvironmentBatch {
         self.members.iter().map(|member| member.episode.clone()).collect()
     }
 
-    /// Goes on where `episodes` are: every action is taken again.
-    pub fn resume(&mut self, episodes: &[Episode]) {
+    /// Goes on where `episodes` are: every action is taken again. Errors: another number of them; an environment that does
+    /// not give the same again, whose episodes must follow from their seeds and actions alone.
+    pub fn resume(&mut self, episodes: &[Episode]) -> Result<()> {
+        if episodes.len() != self.members.len() {
+            let (found, expected) = (episodes.len(), self.members.len());
+            return Err(Error::Beginning(format!("{expected} episodes are expected: {found} found")));
+        }
         let (spaces, seed) = (&self.spaces, self.seed);
         let members = self.members.iter_mut().zip(self.x.chunks_exact_mut(spaces.channels()));
         for ((member, x), saved) in members.zip(episodes) {
             member.episode = Episode { number: saved.number, ..Episode::default() };
             member.begin(spaces, seed, x);
+            let (mut total, mut ended) = (0.0, false);
             for (tick, action) in saved.actions.chunks_exact(spaces.action_size()).enumerate() {
                 let step = member.environment.step(spaces.action(action));
+                total += f64::from(step.reward);
+                ended |= step.ending != Ending::Running;
                 spaces.write(step.observation, tick + 1, Some(action), x);
+            }
+            if ended || total != saved.total {
+                let (number, member, was) = (saved.number, member.number, saved.total);
+                let found = if ended { "ended" } else { "is another" };
+                return Err(Error::Beginning(format!(
+                    "episode {number} of member {member} was to be lived again from its seed and its {} actions, to a \
+                     return of {was}: it {found} ({total}); an environment must be the same again",
+                    saved.actions.len() / spaces.action_size()
+                )));
             }
             member.episode = saved.clone();
         }
+        Ok(())
     }
 }
 

@@ -9,24 +9,24 @@ use candle_core::{Device, Tensor};
 use infformer::model::Reset;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Episodes that are lived through.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvaluationConfig {
     /// How many, side by side.
     pub episodes: usize,
-    /// Their seeds, and the draws of actions, follow from it. Training never uses the same.
+    /// Their seeds, and the draws of actions, follow from it. Training never uses the same episodes. Drawn actions are one
+    /// sequence of draws for all of them: they are the same again only with as many episodes.
     pub seed: u64,
 }
 
 /// Returns, episode by episode.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Evaluation {
     /// The sum of rewards.
     pub returns: Vec<f64>,
-    /// Ticks.
+    /// Its ticks.
     pub lengths: Vec<usize>,
     /// The last reward: tasks that are won or lost at the end have it 1 or not.
     pub last_rewards: Vec<f32>,

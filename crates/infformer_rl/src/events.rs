@@ -87,6 +87,12 @@ fn now() -> std::time::Duration {
 mod tests {
     use super::*;
 
+    /// The first twelve bytes of every event file of TensorFlow: the length of its first record, and that length's checksum.
+    #[test]
+    fn the_checksum_is_that_of_tensorflow() {
+        assert_eq!(masked(&24_u64.to_le_bytes()).to_le_bytes(), [0xa3, 0x7f, 0x4b, 0x22]);
+    }
+
     /// What was written is read back, record by record, by the format's rules.
     #[test]
     fn records_can_be_read() {

@@ -246,7 +246,7 @@ pub fn train(
     if file.exists() {
         let bytes;
         (progress, bytes) = checkpoint::load(&file, &configuration, policy.parameters(), &mut optimiser)?;
-        environments.resume(&progress.episodes);
+        environments.resume(&progress.episodes)?;
         state = policy.load_state(&bytes)?;
     }
     // A lower aim than before may have been passed by a policy that has been improved since: it shows so at once.

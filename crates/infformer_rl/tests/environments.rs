@@ -237,9 +237,44 @@ fn battleship_counts_first_hits() {
             let episode = play_from_seed(EnvironmentConfig::Battleship(difficulty), seed, |seen| seen.len() - 1);
             let misses = episode.observations[1..].iter().filter(|seen| seen[0] == 0.0).count();
             assert_eq!(episode.steps(), misses + 12);
+            let mut board: Vec<bool> = episode.observations[1..].iter().map(|seen| seen[0] == 1.0).collect();
+            board.resize(cells, false);
+            assert!(is_fleet(&mut board, cells.isqrt(), &[2, 3, 3, 4]), "{difficulty:?} {seed}");
             assert_close(episode.total(), 1.0 - misses as f64 / (cells - 12) as f64);
         }
     }
+}
+
+/// Whether a board is made of straight ships of these sizes, and of nothing else.
+fn is_fleet(board: &mut [bool], side: usize, sizes: &[usize]) -> bool {
+    let Some(first) = board.iter().position(|ship| *ship) else { return sizes.is_empty() };
+    sizes.iter().enumerate().any(|(number, size)| {
+        [(1, side - first % side), (side, side - first / side)].into_iter().any(|(step, room)| {
+            let own = (0..*size).map(|part| first + part * step);
+            if *size > room || !own.clone().all(|cell| board[cell]) {
+                return false;
+            }
+            own.clone().for_each(|cell| board[cell] = false);
+            let mut others = sizes.to_vec();
+            others.remove(number);
+            let found = is_fleet(board, side, &others);
+            own.for_each(|cell| board[cell] = true);
+            found
+        })
+    })
+}
+
+/// What tells a fleet from twelve cells.
+#[test]
+fn a_fleet_is_straight_ships() {
+    let board = |cells: &[usize]| (0..64).map(|cell| cells.contains(&cell)).collect::<Vec<bool>>();
+    let sizes = [2, 3, 3, 4];
+    // 4 and 3 in a row, 3 in a column, 2 in a row beside it.
+    assert!(is_fleet(&mut board(&[0, 1, 2, 3, 4, 5, 6, 8, 16, 24, 17, 18]), 8, &sizes));
+    // A ship around the end of a row; one cell by itself; a ship of five.
+    assert!(!is_fleet(&mut board(&[0, 1, 2, 3, 22, 23, 24, 40, 41, 42, 60, 61]), 8, &sizes));
+    assert!(!is_fleet(&mut board(&[0, 2, 4, 5, 6, 8, 16, 24, 32, 34, 35, 36]), 8, &sizes));
+    assert!(!is_fleet(&mut board(&[0, 1, 2, 3, 4, 16, 17, 18, 32, 33, 48, 50]), 8, &sizes));
 }
 
 #[test]
@@ -616,7 +651,12 @@ fn wrong_beginnings_are_refused() {
         let told = game.deal(&dealt, &questions).unwrap_err().to_string();
         assert!(told.contains("51") && (told.contains("52")), "{told}");
     }
-    assert_eq!(game.step(Action::Discrete(1)).observation.len(), first.len());
+    let mut same = CountRecall::new(Difficulty::Easy);
+    assert_eq!(same.deal(&in_order(1), &in_order(1)).unwrap(), first);
+    for answer in 0..51 {
+        let (found, expected) = (game.step(Action::Discrete(answer % 3)), same.step(Action::Discrete(answer % 3)));
+        assert_eq!((found.observation, found.reward), (expected.observation, expected.reward));
+    }
     let mut game = Battleship::new(Difficulty::Easy);
     assert!(game.place(&[true; 64]).unwrap_err().to_string().contains("64 and 64 found"));
     let mut game = MultiarmedBandit::new(Difficulty::Easy);

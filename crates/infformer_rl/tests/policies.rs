@@ -130,6 +130,7 @@ fn a_reset_within_a_segment_is_one_members_own() {
         };
         let [first, second] = [0, 1].map(|member| go(&x, &[Reset { member, tick: 75 }]));
         assert!(of_member(&first, 2) == of_member(&second, 2), "{name:?}");
+        assert!(of_member(&first, 2) == of_member(&go(&x, &[]), 2), "{name:?}: without any reset");
         let fresh = go(&x.narrow(1, 75, TICKS - 75).unwrap().contiguous().unwrap(), &[]);
         let after = second.action.get(1).unwrap().narrow(0, 75, TICKS - 75).unwrap();
         for (fresh, after) in host(&fresh.action.get(1).unwrap()).into_iter().zip(host(&after)) {

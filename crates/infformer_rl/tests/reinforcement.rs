@@ -19,7 +19,8 @@ use infformer_rl::{Error, log};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("infformer-reinforcement-{name}-{}", std::process::id()));
@@ -167,17 +168,55 @@ fn weights(policy: &Policy) -> Vec<f32> {
     policy.parameters().values().flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
 }
 
-/// Weights to the bit, and every record, for a memory of each kind, with episodes that end within an update.
+/// An environment that asks for the run to be stopped once all of its kind took so many steps together.
+struct Stopping {
+    inner: Box<dyn Environment>,
+    left: Arc<AtomicI64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Environment for Stopping {
+    fn observations(&self) -> Vec<Input> {
+        self.inner.observations()
+    }
+
+    fn actions(&self) -> ActionSpace {
+        self.inner.actions()
+    }
+
+    fn returns(&self) -> [f64; 2] {
+        self.inner.returns()
+    }
+
+    fn reset(&mut self, seed: u64) -> &[f32] {
+        self.inner.reset(seed)
+    }
+
+    fn step(&mut self, action: Action) -> Step<'_> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.inner.step(action)
+    }
+}
+
+/// Weights to the bit, and every record, for a memory of each kind. Episodes of up to 101 ticks end within updates, and beyond 48
+/// ticks the signal is written: it is there when the run is stopped.
 #[test]
 fn a_run_that_was_resumed_is_the_same_run() {
+    const MAZES: &str = "distracting-t-maze-up-to-100";
     let path = folder("resumes");
     for memory in [MemoryName::Infformer, MemoryName::InfformerAdaptive, MemoryName::Lstm] {
-        let ppo = PpoConfig { members: 4, ticks: 24, epochs: 1, minibatches: 2, ..PpoConfig::default() };
-        let config = TrainingConfig { checkpoint_every: 2, ..small("proof-of-memory", memory, ppo, 4 * 24 * 6) };
+        let ppo = PpoConfig { members: 4, ticks: 40, epochs: 1, minibatches: 2, ..PpoConfig::default() };
+        let config = TrainingConfig { checkpoint_every: 2, ..small(MAZES, memory, ppo, 4 * 40 * 6) };
         let whole = go(&config, &path.join("whole"));
         let part = path.join("part");
-        let shorter = TrainingConfig { steps: 4 * 24 * 3, ..config.clone() };
-        assert!(!weights(&go(&shorter, &part).policy).is_empty());
+        let (left, stop) = (Arc::new(AtomicI64::new(4 * 40 * 3)), Arc::new(AtomicBool::new(false)));
+        let make = || -> Box<dyn Environment> {
+            Box::new(Stopping { inner: environment(MAZES).make(), left: left.clone(), stop: stop.clone() })
+        };
+        let stopped = train(&config, &make, &part, &Device::Cpu, &stop).unwrap();
+        assert_eq!((stopped.progress.updates, stopped.progress.finished), (3, false));
         let resumed = go(&config, &part);
         assert_eq!(weights(&whole.policy), weights(&resumed.policy), "{memory:?}");
         let told = |name: &str| -> Vec<_> {
@@ -188,7 +227,7 @@ fn a_run_that_was_resumed_is_the_same_run() {
         assert_eq!(told("whole").len(), 6);
         // Another run does not go on from this checkpoint.
         let other = TrainingConfig { optimiser: OptimiserConfig::default(), ..config.clone() };
-        let environment = environment("proof-of-memory");
+        let environment = environment(MAZES);
         let refused = train(&other, &move || environment.make(), &part, &Device::Cpu, &AtomicBool::new(false));
         assert!(matches!(refused, Err(Error::Checkpoint { .. })));
         std::fs::remove_dir_all(&path).unwrap();
@@ -236,7 +275,7 @@ fn episodes_under_way_are_lived_again() {
             batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
         }
         let mut again = EnvironmentBatch::new(&make, spaces, 3, 7);
-        again.resume(&batch.episodes());
+        again.resume(&batch.episodes()).unwrap();
         for tick in 0..70 {
             assert_eq!(batch.x(), again.x(), "{name} {tick}");
             let actions = [(tick % 2) as f32, 1.0, 0.0];
@@ -369,5 +408,14 @@ fn the_programs_train_and_compare() {
     assert_eq!(comparison::table(&comparison::rows(&results.cells)), said);
     assert_eq!(comparison::table(&results.rows), said);
     assert_eq!(String::from_utf8_lossy(&run(benchmark, &arguments).stdout), said);
+    // What is finished is read, not made again: a number that no training gives stays.
+    let cells = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path().join("cell.json"));
+    let cell = cells.into_iter().find(|cell| cell.exists() && cell.to_str().unwrap().contains("-none-")).unwrap();
+    let mut finished: serde_json::Value = serde_json::from_slice(&std::fs::read(&cell).unwrap()).unwrap();
+    finished["cell"]["parameters"] = 123_456_789.into();
+    std::fs::write(&cell, finished.to_string()).unwrap();
+    run(benchmark, &arguments);
+    let results: Results = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(results.cells.iter().filter(|cell| cell.parameters == 123_456_789).count(), 1);
     std::fs::remove_dir_all(path).unwrap();
 }

@@ -26,7 +26,7 @@ pub struct TrainedAgents<S, A> {
 }
 
 impl<S, A> TrainedAgents<S, A> {
-    /// Agents that take their most probable action, or draw it as in training.
+    /// Agents that take their most probable action, or draw it as in training, from a fixed seed.
     pub fn new(choice: Choice) -> Self {
         Self { choice, clock: None, kinds: PhantomData }
     }
@@ -40,36 +40,39 @@ impl<S, A> TrainedAgents<S, A> {
 
 /// How actions are taken from what the models say.
 #[derive(Resource)]
-struct Decisions<A: Act> {
+struct Decisions<S: Component, A: Act> {
     spaces: Spaces,
     choice: Choice,
     random: ChaCha8Rng,
-    kind: PhantomData<fn() -> A>,
+    kinds: PhantomData<fn() -> (S, A)>,
 }
 
 impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
     fn build(&self, app: &mut App) {
-        app.insert_resource(Decisions::<A> {
+        app.insert_resource(Decisions::<S, A> {
             spaces: Spaces::with_clock(inputs::<S>(), A::actions(), self.clock),
             choice: self.choice,
             random: ChaCha8Rng::seed_from_u64(0),
-            kind: PhantomData,
+            kinds: PhantomData,
         })
         .register_type::<PreviousAction>()
-        .add_observer(forget::<A>)
+        .add_observer(forget::<S, A>)
         .add_observer(begin_anew)
         .add_observer(attach)
         .add_systems(
             FixedUpdate,
             (
-                (compare::<S, A>, decide::<A>).chain().after(MemorySystems::Recall).before(MemorySystems::Act),
+                (compare::<S, A>, decide::<S, A>).chain().after(MemorySystems::Recall).before(MemorySystems::Act),
                 show::<S, A>.after(MemorySystems::Observe).before(MemorySystems::Submit),
             ),
         );
     }
 }
 
-fn forget<A: Act>(_: On<BeginEpisode>, agents: Query<Entity, (With<A>, With<MemoryAgent>)>, mut commands: Commands) {
+/// Agents that this plugin is for.
+type Trained<S, A> = (With<S>, With<A>, With<MemoryAgent>);
+
+fn forget<S: Component, A: Act>(_: On<BeginEpisode>, agents: Query<Entity, Trained<S, A>>, mut commands: Commands) {
     agents.iter().for_each(|entity| commands.trigger(ResetMemory { entity }));
 }
 
@@ -94,7 +97,7 @@ type New<S, A> = (Added<MemorySlot>, With<S>, With<A>);
 fn compare<S: Component, A: Act>(
     agents: Query<(Entity, &MemoryAgent), New<S, A>>,
     assets: Res<Assets<MemoryAsset>>,
-    decisions: Res<Decisions<A>>,
+    decisions: Res<Decisions<S, A>>,
     mut failures: MessageWriter<MemoryFailure>,
 ) {
     for (entity, agent) in &agents {
@@ -121,9 +124,9 @@ fn head_size(actions: ActionSpace) -> usize {
 
 /// Hands what the models say to the game. Where no answer has come (nothing was seen yet, the answer is late, a saved game
 /// has just been loaded) the decision before stands.
-fn decide<A: Act>(
-    mut agents: Query<(Entity, Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction)>,
-    mut decisions: ResMut<Decisions<A>>,
+fn decide<S: Component, A: Act>(
+    mut agents: Query<(Entity, Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction), With<S>>,
+    mut decisions: ResMut<Decisions<S, A>>,
     mut failures: MessageWriter<MemoryFailure>,
 ) {
     let Decisions { spaces, choice, random, .. } = &mut *decisions;
@@ -153,7 +156,7 @@ fn decide<A: Act>(
 /// Hands what is seen to the memories, with the action before it, as in training.
 fn show<S: Component + Observe, A: Act>(
     mut agents: Query<(Entity, &S, &PreviousAction, &mut Observations), With<A>>,
-    decisions: Res<Decisions<A>>,
+    decisions: Res<Decisions<S, A>>,
     mut failures: MessageWriter<MemoryFailure>,
     mut x: Local<Vec<f32>>,
 ) {

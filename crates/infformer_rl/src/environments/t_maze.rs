@@ -109,11 +109,6 @@ impl TMaze {
         Self { signs: Signs::Distracting, ..self }
     }
 
-    /// How many steps it is from the sign to the junction.
-    pub fn corridor(&self) -> usize {
-        self.corridor
-    }
-
     /// Where the agent is: steps from the sign, and −1, 0 or 1 beside the junction.
     pub fn place(&self) -> (usize, i8) {
         (self.x, self.y)

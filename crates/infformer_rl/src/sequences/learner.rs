@@ -67,11 +67,10 @@ pub struct GruLearner {
 impl LearnerConfig {
     /// The whole configuration of the model for `task`; `None` for a recurrent network.
     pub fn model_config(&self, task: &Task) -> Option<ModelConfig> {
-        let LearnerConfig::Transformer(sizes) = self else { return None };
-        let TransformerConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term } =
-            sizes.clone();
-        let base = ModelConfig::new(task.inputs(), task.heads());
-        Some(ModelConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term, ..base })
+        match self {
+            LearnerConfig::Transformer(sizes) => Some(sizes.model_config(task)),
+            LearnerConfig::Gru { .. } => None,
+        }
     }
 
     /// Says what is wrong, if anything is.
@@ -82,24 +81,30 @@ impl LearnerConfig {
                 Err(Error::Configuration(message))
             }
             LearnerConfig::Gru { .. } => Ok(()),
-            LearnerConfig::Transformer(_) => match self.model_config(task) {
-                Some(model) => Ok(model.validate()?),
-                None => Ok(()),
-            },
+            LearnerConfig::Transformer(sizes) => Ok(sizes.model_config(task).validate()?),
         }
     }
 
     /// New weights from a seed.
     pub fn init(&self, task: &Task, seed: u64, device: &Device) -> Result<Learner> {
-        if let Some(config) = self.model_config(task) {
-            return Ok(Learner::Transformer(Box::new(config.init_seeded(seed, DType::F32, device)?)));
+        match self {
+            LearnerConfig::Transformer(sizes) => {
+                Ok(Learner::Transformer(Box::new(sizes.model_config(task).init_seeded(seed, DType::F32, device)?)))
+            }
+            LearnerConfig::Gru { width, hidden } => {
+                let (learner, parameters) =
+                    seeded(seed, DType::F32, device, |vb| GruLearner::new(task, *width, *hidden, vb))?;
+                Ok(Learner::Gru(Box::new(GruLearner { parameters, ..learner })))
+            }
         }
-        let (width, hidden) = match self {
-            LearnerConfig::Gru { width, hidden } => (*width, *hidden),
-            LearnerConfig::Transformer(sizes) => (sizes.width, sizes.width),
-        };
-        let (learner, parameters) = seeded(seed, DType::F32, device, |vb| GruLearner::new(task, width, hidden, vb))?;
-        Ok(Learner::Gru(Box::new(GruLearner { parameters, ..learner })))
+    }
+}
+
+impl TransformerConfig {
+    fn model_config(&self, task: &Task) -> ModelConfig {
+        let Self { width, layers, attention_heads, feed_forward, short_term, chunk, long_term } = self.clone();
+        let base = ModelConfig::new(task.inputs(), task.heads());
+        ModelConfig { width, layers, attention_heads, feed_forward, short_term, chunk, long_term, ..base }
     }
 }
 
