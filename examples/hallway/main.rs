@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example hallway` opens a window; `-- --headless` counts the right turns of the episodes that the
 //! trainer evaluates; `-- --screenshot FILE` draws one frame. The hallway is the environment that the walkers were trained
-//! on, 20 times as long where nothing else is said.
+//! on; without a window it is 20 times as long where nothing else is said.
 
 #[path = "../foragers/display.rs"]
 mod display;
