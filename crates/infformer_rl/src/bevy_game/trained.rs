@@ -122,10 +122,13 @@ fn head_size(actions: ActionSpace) -> usize {
     }
 }
 
+/// What is read and written where a model decides.
+type Deciding<A> = (Entity, Ref<'static, Recall>, &'static mut A, &'static mut Verdict, &'static mut PreviousAction);
+
 /// Hands what the models say to the game. Where no answer has come (nothing was seen yet, the answer is late, a saved game
 /// has just been loaded) the decision before stands.
 fn decide<S: Component, A: Act>(
-    mut agents: Query<(Entity, Ref<Recall>, &mut A, &mut Verdict, &mut PreviousAction), With<S>>,
+    mut agents: Query<Deciding<A>, With<S>>,
     mut decisions: ResMut<Decisions<S, A>>,
     mut failures: MessageWriter<MemoryFailure>,
 ) {
