@@ -264,14 +264,10 @@ impl Cells {
         distances: &mut [f64],
     ) {
         let (channel, target) = (constraint.channel, constraint.value);
-        let precision = agent.plan.precision_of(channel, agent.mean, agent.variance);
-        let squared = |value: f32| {
-            let difference = f64::from(value - target);
-            difference * difference * f64::from(precision)
-        };
+        let precision = f64::from(agent.plan.precision_of(channel, agent.mean, agent.variance));
         let (short_term, long_term) = distances.split_at_mut(self.held);
         for (age, distance) in short_term.iter_mut().enumerate() {
-            *distance += squared(agent.row(agent.ring_row(age))[channel]);
+            *distance += squared(agent.row(agent.ring_row(age))[channel], target, precision);
         }
         if long_term.is_empty() {
             return;
@@ -289,7 +285,7 @@ impl Cells {
                 self.values.clear();
                 self.values.extend(rows.iter().map(|row| agent.long_term[column + *row as usize * width]));
                 for (distance, block) in long_term.iter_mut().zip(&self.block_of[self.cells_of(group)]) {
-                    *distance += squared(self.values[*block as usize]);
+                    *distance += squared(self.values[*block as usize], target, precision);
                 }
             }
         }
@@ -426,11 +422,18 @@ impl WithSimd for Ages<'_> {
     }
 }
 
-/// Adds precision·(value − target)² to each squared distance.
+/// precision·(value − target)²
+#[inline(always)]
+fn squared(value: f32, target: f32, precision: f64) -> f64 {
+    let difference = f64::from(value - target);
+    difference * difference * precision
+}
+
+/// Adds [`squared`] to each squared distance.
 struct Distances<'a> {
     values: &'a [f32],
     target: f32,
-    precision: f32,
+    precision: f64,
     distances: &'a mut [f64],
 }
 
@@ -439,10 +442,8 @@ impl WithSimd for Distances<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let precision = f64::from(self.precision);
         for (distance, value) in self.distances.iter_mut().zip(self.values) {
-            let difference = f64::from(value - self.target);
-            *distance += difference * difference * precision;
+            *distance += squared(*value, self.target, self.precision);
         }
     }
 }

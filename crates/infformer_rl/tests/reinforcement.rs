@@ -275,6 +275,12 @@ fn episodes_under_way_are_lived_again() {
             batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
         }
         let mut again = EnvironmentBatch::new(&make, spaces, 3, 7);
+        // Too few, or not what the environment gives.
+        let mut others = batch.episodes();
+        others[1].total += 1.0;
+        for wrong in [&others[..2], &others] {
+            assert!(matches!(again.resume(wrong), Err(Error::Beginning(_))));
+        }
         again.resume(&batch.episodes()).unwrap();
         for tick in 0..70 {
             assert_eq!(batch.x(), again.x(), "{name} {tick}");
