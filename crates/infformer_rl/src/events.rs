@@ -1,6 +1,6 @@
 //! TensorBoard event files, scalars alone.
 //!
-//! The crates that write them need a protobuf compiler to build, or decoders of every picture format; the three
+//! The crates that write them need a protobuf compiler to build, or decoders of every picture format; the four
 //! messages below are all that a curve needs. A record is its length (u64), a masked CRC-32C of the length, the
 //! message, and a masked CRC-32C of the message.
 
@@ -21,7 +21,19 @@ struct Event {
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
     summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session: Option<Session>,
 }
+
+/// A run begins: of the same folder, what other files have of this step and later ones is void.
+#[derive(Clone, PartialEq, Message)]
+struct Session {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// The `status` of a session that begins.
+const BEGINS: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
@@ -43,12 +55,13 @@ struct Scalar {
 pub(crate) struct Events(File);
 
 impl Events {
-    /// A new event file in `folder`.
-    pub(crate) fn create(folder: &Path) -> Result<Self> {
+    /// A new event file in `folder` of a run that goes on after `step`.
+    pub(crate) fn create(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join(format!("events.out.tfevents.{}", now().as_micros()));
         let mut events = Self(File::create(&path).map_err(Error::file(&path))?);
         let first = Event { file_version: Some("brain.Event:2".into()), ..events.event(0) };
-        events.write(&first).map_err(Error::file(&path))?;
+        let begins = Event { session: Some(Session { status: BEGINS }), ..events.event(step + 1) };
+        [first, begins].iter().try_for_each(|event| events.write(event)).map_err(Error::file(&path))?;
         Ok(events)
     }
 
@@ -60,7 +73,7 @@ impl Events {
     }
 
     fn event(&self, step: u64) -> Event {
-        Event { wall_time: now().as_secs_f64(), step: step as i64, file_version: None, summary: None }
+        Event { wall_time: now().as_secs_f64(), step: step as i64, file_version: None, summary: None, session: None }
     }
 
     fn write(&mut self, event: &Event) -> std::io::Result<()> {
@@ -98,7 +111,7 @@ mod tests {
     fn records_can_be_read() {
         let folder = std::env::temp_dir().join(format!("infformer-events-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut events = Events::create(&folder).unwrap();
+        let mut events = Events::create(&folder, 5).unwrap();
         events.scalars(7, &[("loss", 0.5), ("accuracy", 0.0)]).unwrap();
         let path = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
         let bytes = std::fs::read(path).unwrap();
@@ -114,7 +127,8 @@ mod tests {
             rest = after;
         }
         assert_eq!(read[0].file_version.as_deref(), Some("brain.Event:2"));
-        let values: Vec<(String, Option<f32>)> = read[1]
+        assert_eq!((read[1].step, read[1].session.clone()), (6, Some(Session { status: 1 })));
+        let values: Vec<(String, Option<f32>)> = read[2]
             .summary
             .clone()
             .unwrap()
@@ -122,7 +136,7 @@ mod tests {
             .into_iter()
             .map(|scalar| (scalar.tag, scalar.simple_value))
             .collect();
-        assert_eq!((read.len(), read[1].step), (2, 7));
+        assert_eq!((read.len(), read[2].step), (3, 7));
         assert_eq!(values, [("loss".into(), Some(0.5)), ("accuracy".into(), Some(0.0))]);
         std::fs::remove_dir_all(folder).unwrap();
     }

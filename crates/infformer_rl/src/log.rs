@@ -34,7 +34,7 @@ impl Log {
         let kept: String = text.lines().filter(stays).map(|line| line.to_string() + "\n").collect();
         std::fs::write(&path, kept).map_err(Error::file(&path))?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::file(&path))?;
-        Ok(Self { lines, events: Events::create(folder)? })
+        Ok(Self { lines, events: Events::create(folder, step)? })
     }
 
     /// Writes one record.
