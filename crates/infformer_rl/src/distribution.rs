@@ -1,7 +1,7 @@
 //! Distributions over actions: drawn on the host, their log-probabilities and entropies with gradients.
 
 use crate::environment::ActionSpace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{D, DType, Tensor};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
@@ -22,23 +22,9 @@ pub enum Choice {
 /// gives its log-probability.
 pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut impl Rng, action: &mut [f32]) -> f32 {
     match space {
-        ActionSpace::Discrete(_) => {
-            let most = said.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let total: f64 = said.iter().map(|logit| f64::from(logit - most).exp()).sum();
-            let log_mass = |place: usize| f64::from(said[place] - most) - total.ln();
-            let place = match choice {
-                Choice::Greedy => said.iter().position(|logit| *logit == most).unwrap_or(0),
-                Choice::Drawn => {
-                    let mut left: f64 = random.random_range(0.0..1.0);
-                    let drawn = (0..said.len()).find(|place| {
-                        left -= log_mass(*place).exp();
-                        left < 0.0
-                    });
-                    drawn.unwrap_or(said.len() - 1)
-                }
-            };
-            action[0] = place as f32;
-            log_mass(place) as f32
+        ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
+            let places = action.iter_mut().zip(by_place(&space, said));
+            places.map(|(action, said)| choose_one(said, choice, random, action)).sum()
         }
         ActionSpace::Continuous(size) => {
             let (means, spreads) = said.split_at(size);
@@ -56,16 +42,48 @@ pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut imp
     }
 }
 
+/// The logits of each place.
+fn by_place<'a>(space: &'a ActionSpace, said: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+    space.choices().iter().scan(said, |rest, choices| {
+        let (of_place, others) = rest.split_at(*choices);
+        *rest = others;
+        Some(of_place)
+    })
+}
+
+/// One choice by its logits; gives its log-probability.
+fn choose_one(said: &[f32], choice: Choice, random: &mut impl Rng, action: &mut f32) -> f32 {
+    let most = said.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = said.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    let log_mass = |class: usize| f64::from(said[class] - most) - total.ln();
+    let class = match choice {
+        Choice::Greedy => said.iter().position(|logit| *logit == most).unwrap_or(0),
+        Choice::Drawn => {
+            let mut left: f64 = random.random_range(0.0..1.0);
+            let drawn = (0..said.len()).find(|class| {
+                left -= log_mass(*class).exp();
+                left < 0.0
+            });
+            drawn.unwrap_or(said.len() - 1)
+        }
+    };
+    *action = class as f32;
+    log_mass(class) as f32
+}
+
 /// KL divergence in nats of one distribution from another, each as a policy says it.
 pub fn divergence(space: ActionSpace, from: &[f32], to: &[f32]) -> f64 {
     match space {
-        ActionSpace::Discrete(_) => {
+        ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
             let log_masses = |said: &[f32]| {
                 let most = f64::from(said.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 let total: f64 = said.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
                 said.iter().map(|logit| f64::from(*logit) - most - total.ln()).collect::<Vec<f64>>()
             };
-            log_masses(from).iter().zip(log_masses(to)).map(|(from, to)| from.exp() * (from - to)).sum()
+            let one = |from: &[f32], to: &[f32]| -> f64 {
+                log_masses(from).iter().zip(log_masses(to)).map(|(from, to)| from.exp() * (from - to)).sum()
+            };
+            by_place(&space, from).zip(by_place(&space, to)).map(|(from, to)| one(from, to)).sum()
         }
         ActionSpace::Continuous(size) => {
             let one = |place: usize| {
@@ -83,10 +101,21 @@ pub fn divergence(space: ActionSpace, from: &[f32], to: &[f32]) -> f64 {
 /// Log-probabilities of `actions` \[batch, T, size\] and entropies, both \[batch, T\].
 pub fn log_probability(space: ActionSpace, said: &Tensor, actions: &Tensor) -> Result<(Tensor, Tensor)> {
     match space {
-        ActionSpace::Discrete(_) => {
-            let log_masses = candle_nn::ops::log_softmax(said, D::Minus1)?;
-            let chosen = log_masses.gather(&actions.to_dtype(DType::U32)?.contiguous()?, 2)?.squeeze(2)?;
-            Ok((chosen, (log_masses.exp()? * &log_masses)?.sum(D::Minus1)?.neg()?))
+        ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
+            let actions = actions.to_dtype(DType::U32)?;
+            let mut sums: Option<(Tensor, Tensor)> = None;
+            let mut from = 0;
+            for (place, choices) in space.choices().iter().enumerate() {
+                let log_masses = candle_nn::ops::log_softmax(&said.narrow(2, from, *choices)?, D::Minus1)?;
+                from += choices;
+                let chosen = log_masses.gather(&actions.narrow(2, place, 1)?.contiguous()?, 2)?.squeeze(2)?;
+                let entropy = (log_masses.exp()? * &log_masses)?.sum(D::Minus1)?.neg()?;
+                sums = Some(match sums {
+                    Some((all, entropies)) => ((all + chosen)?, (entropies + entropy)?),
+                    None => (chosen, entropy),
+                });
+            }
+            Ok(sums.ok_or_else(|| Error::Configuration("an action of no choice".into()))?)
         }
         ActionSpace::Continuous(size) => {
             let (means, spreads) = (said.narrow(2, 0, size)?, said.narrow(2, size, size)?);

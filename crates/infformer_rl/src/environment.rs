@@ -1,6 +1,6 @@
 //! What an agent lives in: it sees, acts, is rewarded, and at some point it is over.
 
-use infformer::model::Input;
+use infformer::model::{HeadKind, Input};
 
 /// A world with one agent in it. All that is random comes from the seed of [`reset`](Environment::reset); a step
 /// allocates nothing.
@@ -86,6 +86,9 @@ pub trait Environment: Send {
 pub enum ActionSpace {
     /// One of so many choices.
     Discrete(usize),
+    /// Several choices at once, one of so many in each place: where to go and what to say. A policy draws them
+    /// independently of each other.
+    MultiDiscrete(&'static [usize]),
     /// So many numbers, each meant to lie within −1 and 1.
     Continuous(usize),
 }
@@ -95,17 +98,58 @@ pub enum ActionSpace {
 pub enum Action<'a> {
     /// A choice, counted from 0. One that does not exist counts as the last.
     Discrete(usize),
+    /// The choice in each place, a whole number counted from 0. One that does not exist counts as the last.
+    MultiDiscrete(&'a [f32]),
     /// Numbers. Those beyond −1 and 1 count as the bound.
     Continuous(&'a [f32]),
 }
 
+impl ActionSpace {
+    /// Of how many one is chosen in each place; empty if none is.
+    pub fn choices(&self) -> &[usize] {
+        match self {
+            ActionSpace::Discrete(choices) => std::slice::from_ref(choices),
+            ActionSpace::MultiDiscrete(choices) => choices,
+            ActionSpace::Continuous(_) => &[],
+        }
+    }
+
+    /// Numbers of one action: a choice is one.
+    pub fn size(&self) -> usize {
+        match self {
+            ActionSpace::Continuous(size) => *size,
+            _ => self.choices().len(),
+        }
+    }
+
+    /// What a policy says of an action: logits, place after place, or means and logarithms of standard deviations.
+    pub fn head(&self) -> HeadKind {
+        match self {
+            ActionSpace::Continuous(size) => HeadKind::Gaussian { size: *size },
+            _ => HeadKind::Logits { classes: self.choices().iter().sum() },
+        }
+    }
+}
+
 impl Action<'_> {
-    /// The choice among `count`; an action of the other kind, or none of these, is the last.
+    /// The choice among `count`; an action of another kind, or none of these, is the last.
     pub fn choice(&self, count: usize) -> usize {
         match self {
             Action::Discrete(choice) => (*choice).min(count - 1),
-            Action::Continuous(_) => count - 1,
+            _ => count - 1,
         }
+    }
+
+    /// The choice among `counts` in each place; an action of another kind, or of another number of choices, is the last
+    /// of each.
+    pub fn choices<const PLACES: usize>(&self, counts: [usize; PLACES]) -> [usize; PLACES] {
+        let mut chosen = counts.map(|count| count - 1);
+        if let Action::MultiDiscrete(choices) = self
+            && choices.len() == PLACES
+        {
+            chosen.iter_mut().zip(*choices).for_each(|(chosen, choice)| *chosen = (*choice as usize).min(*chosen));
+        }
+        chosen
     }
 }
 

@@ -106,7 +106,7 @@ impl EnvironmentBatch {
     pub fn step(&mut self, actions: &[f32]) -> &[Outcome] {
         let (spaces, seed) = (&self.spaces, self.seed);
         let rows = self.x.chunks_exact_mut(spaces.channels());
-        let actions = actions.chunks_exact(spaces.action_size());
+        let actions = actions.chunks_exact(spaces.actions.size());
         let all = self.members.iter_mut().zip(rows).zip(actions.zip(&mut self.outcomes));
         match &self.threads {
             Some(threads) => threads.install(|| {
@@ -140,7 +140,7 @@ impl EnvironmentBatch {
             member.episode = Episode { number: saved.number, ..Episode::default() };
             member.begin(spaces, seed, x);
             let (mut total, mut ended) = (0.0, false);
-            for (tick, action) in saved.actions.chunks_exact(spaces.action_size()).enumerate() {
+            for (tick, action) in saved.actions.chunks_exact(spaces.actions.size()).enumerate() {
                 let step = member.environment.step(spaces.action(action));
                 total += f64::from(step.reward);
                 ended |= step.ending != Ending::Running;
@@ -152,7 +152,7 @@ impl EnvironmentBatch {
                 return Err(Error::Beginning(format!(
                     "episode {number} of member {member} was to be lived again from its seed and its {} actions, to a \
                      return of {was}: it {found} ({total}); an environment must be the same again",
-                    saved.actions.len() / spaces.action_size()
+                    saved.actions.len() / spaces.actions.size()
                 )));
             }
             member.episode = saved.clone();

@@ -69,7 +69,7 @@ pub fn evaluate(
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
     let spaces: Spaces = policy.spaces().clone();
-    let (channels, size) = (spaces.channels(), spaces.action_size());
+    let (channels, size) = (spaces.channels(), spaces.actions.size());
     let mut random = ChaCha8Rng::seed_from_u64(config.seed ^ STREAM);
     let mut environments: Vec<Box<dyn Environment>> = (0..config.episodes).map(|_| make()).collect();
     let mut x = vec![0.0; config.episodes * channels];

@@ -72,13 +72,18 @@ impl Spaces {
             inputs.push(Input::Continuous { name: "clock".into(), channels: waves.map(channel).collect() });
         }
         let name = "previous_action".to_string();
-        inputs.push(match actions {
-            ActionSpace::Discrete(choices) => Input::Token { name, vocabulary: choices + 1 },
+        let one = |name, choices: &usize| Input::Token { name, vocabulary: choices + 1 };
+        match actions {
+            ActionSpace::Discrete(choices) => inputs.push(one(name, &choices)),
+            ActionSpace::MultiDiscrete(choices) => {
+                let places = choices.iter().enumerate();
+                inputs.extend(places.map(|(place, choices)| one(format!("{name}_{place}"), choices)));
+            }
             ActionSpace::Continuous(size) => {
                 let channel = |number| Channel::new(&format!("a{number}"), "", Scale::Given(1.0));
-                Input::Continuous { name, channels: (0..size).map(channel).collect() }
+                inputs.push(Input::Continuous { name, channels: (0..size).map(channel).collect() });
             }
-        });
+        }
         inputs.push(Input::Token { name: "first".into(), vocabulary: 2 });
         Self { inputs, actions, clock }
     }
@@ -86,14 +91,6 @@ impl Spaces {
     /// Channels of what a policy sees.
     pub fn channels(&self) -> usize {
         self.inputs.iter().map(Input::channels).sum()
-    }
-
-    /// Numbers of one action: a choice is one.
-    pub fn action_size(&self) -> usize {
-        match self.actions {
-            ActionSpace::Discrete(_) => 1,
-            ActionSpace::Continuous(size) => size,
-        }
     }
 
     /// What a policy sees \[channels\] at a tick of the episode, 0 the first: the observation, and the channels after it.
@@ -107,30 +104,29 @@ impl Spaces {
     pub fn action<'a>(&self, numbers: &'a [f32]) -> Action<'a> {
         match self.actions {
             ActionSpace::Discrete(_) => Action::Discrete(numbers[0] as usize),
+            ActionSpace::MultiDiscrete(_) => Action::MultiDiscrete(numbers),
             ActionSpace::Continuous(_) => Action::Continuous(numbers),
         }
     }
 
     /// Whether these numbers are an action.
     pub fn is_action(&self, numbers: &[f32]) -> bool {
-        match (self.actions, numbers) {
-            (ActionSpace::Discrete(choices), [choice]) => is_token(*choice, choices),
-            (ActionSpace::Discrete(_), _) => false,
-            (ActionSpace::Continuous(size), numbers) => {
-                numbers.len() == size && numbers.iter().all(|number| number.is_finite())
-            }
-        }
+        let fits = match self.actions {
+            ActionSpace::Continuous(_) => numbers.iter().all(|number| number.is_finite()),
+            _ => self.actions.choices().iter().zip(numbers).all(|(choices, number)| is_token(*number, *choices)),
+        };
+        numbers.len() == self.actions.size() && fits
     }
 
     /// Channels after the observation's.
     pub fn rest(&self) -> usize {
-        self.clock.map_or(0, |period| 2 * periods(period).count()) + self.action_size() + 1
+        self.clock.map_or(0, |period| 2 * periods(period).count()) + self.actions.size() + 1
     }
 
     /// The channels after the observation's: the clock, the action before (`None` at the first tick), and whether it is the
     /// first.
     pub fn write_rest(&self, tick: usize, action: Option<&[f32]>, channels: &mut [f32]) {
-        let (clock, channels) = channels.split_at_mut(channels.len() - self.action_size() - 1);
+        let (clock, channels) = channels.split_at_mut(channels.len() - self.actions.size() - 1);
         for (waves, period) in clock.chunks_exact_mut(2).zip(self.clock.into_iter().flat_map(periods)) {
             let angle = (tick % period) as f32 / period as f32 * std::f32::consts::TAU;
             waves.copy_from_slice(&[angle.sin(), angle.cos()]);
@@ -142,19 +138,16 @@ impl Spaces {
         *last = f32::from(u8::from(action.is_none()));
         match (self.actions, action) {
             (_, None) => previous.fill(0.0),
-            (ActionSpace::Discrete(_), Some(action)) => previous[0] = action[0] + 1.0,
             (ActionSpace::Continuous(_), Some(action)) => {
                 previous.iter_mut().zip(action).for_each(|(to, from)| *to = from.clamp(-1.0, 1.0));
             }
+            (_, Some(action)) => previous.iter_mut().zip(action).for_each(|(to, from)| *to = from + 1.0),
         }
     }
 
     fn heads(&self) -> Vec<Head> {
-        let kind = match self.actions {
-            ActionSpace::Discrete(classes) => HeadKind::Logits { classes },
-            ActionSpace::Continuous(size) => HeadKind::Gaussian { size },
-        };
-        vec![Head { name: "action".into(), kind }, Head { name: "value".into(), kind: HeadKind::Value }]
+        let action = Head { name: "action".into(), kind: self.actions.head() };
+        vec![action, Head { name: "value".into(), kind: HeadKind::Value }]
     }
 }
 
@@ -176,7 +169,7 @@ pub struct Policy {
 /// What a policy says.
 #[derive(Debug, Clone)]
 pub struct Said {
-    /// Logits \[batch, T, choices\], or means and logarithms of standard deviations \[batch, T, 2·size\].
+    /// Logits \[batch, T, choices\], place after place where there are several, or means and logarithms of standard deviations \[batch, T, 2·size\].
     pub action: Tensor,
     /// The expected return \[batch, T\].
     pub value: Tensor,

@@ -109,7 +109,7 @@ impl PpoConfig {
         device: &Device,
     ) -> Result<Update> {
         let (members, ticks) = (rollout.members, rollout.ticks);
-        let (channels, size) = (policy.spaces().channels(), policy.spaces().action_size());
+        let (channels, size) = (policy.spaces().channels(), policy.spaces().actions.size());
         let tensor = |values: &[f32], width: usize| Tensor::from_slice(values, (members, ticks, width), device);
         let rows = |values: &[f32]| Tensor::from_slice(values, (members, ticks), device);
         let (x, actions) = (tensor(&rollout.x, channels)?, tensor(&rollout.actions, size)?);

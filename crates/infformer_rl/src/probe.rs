@@ -124,7 +124,7 @@ fn of_ages<'a>(values: &'a [f64], ages: &RangeInclusive<usize>) -> &'a [f64] {
 /// What the policy sees in an episode \[T, channels\], row by row, up to its last decision.
 fn live(policy: &Policy, environment: &mut dyn Environment, seed: u64, device: &Device) -> Result<Vec<f32>> {
     let spaces = policy.spaces();
-    let (channels, mut action) = (spaces.channels(), vec![0.0; spaces.action_size()]);
+    let (channels, mut action) = (spaces.channels(), vec![0.0; spaces.actions.size()]);
     let mut x = vec![0.0; channels];
     spaces.write(environment.reset(seed), 0, None, &mut x);
     let mut state = policy.empty_state(1)?;
@@ -290,7 +290,16 @@ fn gradients(policy: &Policy, episode: &[f32], ticks: usize, device: &Device) ->
     let said = said.action.narrow(1, ticks - 1, 1)?.flatten_all()?;
     let decision = match spaces.actions {
         // A probability near 1 has hardly a gradient, its logit has.
-        ActionSpace::Discrete(_) => (said.max(0)? - said.mean(0)?)?,
+        ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
+            let mut from = 0;
+            let mut one = |choices: &usize| {
+                let said = said.narrow(0, from, *choices)?;
+                from += choices;
+                said.max(0)? - said.mean(0)?
+            };
+            let places = spaces.actions.choices().iter().map(&mut one).collect::<candle_core::Result<Vec<_>>>()?;
+            Tensor::stack(&places, 0)?.sum(0)?
+        }
         ActionSpace::Continuous(size) => said.narrow(0, 0, size)?.sum(0)?,
     };
     let gradients = decision.backward()?;

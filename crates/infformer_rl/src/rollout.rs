@@ -76,7 +76,7 @@ impl Rollout {
         device: &Device,
     ) -> Result<Self> {
         let spaces = policy.spaces().clone();
-        let (members, channels, size) = (environments.members(), spaces.channels(), spaces.action_size());
+        let (members, channels, size) = (environments.members(), spaces.channels(), spaces.actions.size());
         let rows = members * ticks;
         let start = state.clone();
         let (mut x, mut actions) = (vec![0.0; rows * channels], vec![0.0; rows * size]);

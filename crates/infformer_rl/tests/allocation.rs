@@ -1,27 +1,22 @@
 //! Stepping an environment allocates nothing, and neither does a batch of them once it has seen its longest episode.
 #![allow(clippy::unwrap_used)]
 
-use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
+mod playing;
+
+use infformer_rl::environment::Ending;
 use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::policy::Spaces;
-
-/// An action among the choices, another at every tick.
-fn choice(environment: &dyn Environment, tick: usize) -> usize {
-    match environment.actions() {
-        ActionSpace::Discrete(choices) => tick * 7 % choices,
-        ActionSpace::Continuous(_) => 0,
-    }
-}
+use playing::{act, choices};
 
 #[test]
 fn a_step_allocates_nothing() {
     for config in EnvironmentConfig::all() {
         let mut environment = config.make();
         environment.reset(1);
-        let mut ticks = 0;
+        let (mut ticks, choices) = (0, choices(environment.as_ref()));
         let counted = allocation_counter::measure(|| {
-            while environment.step(Action::Discrete(choice(environment.as_ref(), ticks))).ending == Ending::Running {
+            while act(environment.as_mut(), ticks * 7 % choices).ending == Ending::Running {
                 ticks += 1;
             }
         });

@@ -2,9 +2,12 @@
 //! actions whose mean return is known exactly or was published, and by whatever proptest thinks of.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod playing;
+
 use infformer::model::Input;
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
 use infformer_rl::environments::*;
+use playing::{act, choices};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -33,7 +36,7 @@ impl Episode {
 fn play(environment: &mut dyn Environment, first: Vec<f32>, mut player: impl FnMut(&[Vec<f32>]) -> usize) -> Episode {
     let mut episode = Episode { observations: vec![first], rewards: vec![], ending: Ending::Running };
     while episode.ending == Ending::Running {
-        let step = environment.step(Action::Discrete(player(&episode.observations)));
+        let step = act(environment, player(&episode.observations));
         episode.observations.push(step.observation.to_vec());
         episode.rewards.push(step.reward);
         episode.ending = step.ending;
@@ -49,18 +52,11 @@ fn play_from_seed(config: EnvironmentConfig, seed: u64, player: impl FnMut(&[Vec
 
 /// Plays these actions and gives the rewards.
 fn rewards(environment: &mut dyn Environment, actions: &[usize]) -> Vec<f32> {
-    actions.iter().map(|action| environment.step(Action::Discrete(*action)).reward).collect()
+    actions.iter().map(|action| act(environment, *action).reward).collect()
 }
 
 fn assert_close(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
-}
-
-fn choices(environment: &dyn Environment) -> usize {
-    match environment.actions() {
-        ActionSpace::Discrete(choices) => choices,
-        ActionSpace::Continuous(_) => panic!("every one of them has choices"),
-    }
 }
 
 /// Decks of which nobody shuffled any.
@@ -232,6 +228,21 @@ fn battleship_counts_first_hits() {
     game.place(&ships).unwrap();
     let (hit, miss) = (1.0 / 12.0, -1.0 / 52.0);
     assert_eq!(rewards(&mut game, &[0, 0, 2, 1]), [hit, miss, miss, hit]);
+    assert_eq!(game.actions(), ActionSpace::MultiDiscrete(&[8, 8]));
+    // A row or a column that does not exist is the last, and so are those of an action of another kind.
+    ships = [false; 64];
+    [7, 15, 23, 31, 39, 56, 57, 58, 59, 60, 61, 63].iter().for_each(|cell| ships[*cell] = true);
+    for (action, hits) in [
+        (Action::MultiDiscrete(&[0.0, 9.0]), true),
+        (Action::MultiDiscrete(&[8.0, 0.0]), true),
+        (Action::MultiDiscrete(&[0.0, 0.0]), false),
+        (Action::MultiDiscrete(&[0.0]), true),
+        (Action::MultiDiscrete(&[0.0; 3]), true),
+        (Action::Discrete(0), true),
+    ] {
+        game.place(&ships).unwrap();
+        assert_eq!(game.step(action).observation, [f32::from(u8::from(hits))], "{action:?}");
+    }
     for (difficulty, cells) in Difficulty::ALL.into_iter().zip([64, 100, 144]) {
         for seed in SEEDS {
             let episode = play_from_seed(EnvironmentConfig::Battleship(difficulty), seed, |seen| seen.len() - 1);
@@ -502,7 +513,7 @@ fn random_play(config: EnvironmentConfig, episodes: u64) -> [f64; 2] {
         environment.reset(seed);
         let mut total = 0.0;
         loop {
-            let step = environment.step(Action::Discrete(random.random_range(0..choices)));
+            let step = act(environment.as_mut(), random.random_range(0..choices));
             total += f64::from(step.reward);
             if step.ending != Ending::Running {
                 break;
@@ -706,14 +717,14 @@ proptest! {
             let mut random = ChaCha8Rng::seed_from_u64(acting);
             move |_: &[Vec<f32>]| constant.unwrap_or_else(|| random.random_range(0..choices + 2))
         };
-        prop_assert_eq!(environment.step(Action::Discrete(0)).ending, Ending::Terminated);
+        prop_assert_eq!(act(environment.as_mut(), 0).ending, Ending::Terminated);
         let mut episodes = vec![];
         for _ in 0..2 {
             let first = environment.reset(seed).to_vec();
             let episode = play(environment.as_mut(), first, player());
             let last = episode.observations.last().unwrap();
             for _ in 0..3 {
-                let step = environment.step(Action::Discrete(0));
+                let step = act(environment.as_mut(), 0);
                 prop_assert_eq!((step.observation, step.reward, step.ending), (&last[..], 0.0, Ending::Terminated));
             }
             episodes.push(episode);

@@ -4,8 +4,11 @@
 //! comes first in PATH is enough.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use infformer_rl::environment::{Action, Ending, Environment};
+mod playing;
+
+use infformer_rl::environment::{Ending, Environment};
 use infformer_rl::environments::*;
+use playing::{act, choices};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -95,9 +98,15 @@ fn every_step_is_that_of_the_original() {
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let episode: Episode = serde_json::from_str(line).unwrap();
         let (mut environment, first) = begin(&episode);
+        let actions = choices(environment.as_ref());
+        assert!(
+            episode.actions.iter().all(|action| *action < actions),
+            "{}: more than {actions} actions",
+            episode.name
+        );
         assert_same(&episode.name, 0, &first, &episode.observations[0]);
         for (at, action) in episode.actions.iter().enumerate() {
-            let step = environment.step(Action::Discrete(*action));
+            let step = act(environment.as_mut(), *action);
             assert_same(&episode.name, at + 1, step.observation, &episode.observations[at + 1]);
             assert_same(&episode.name, at + 1, &[step.reward], &[episode.rewards[at]]);
             let ending = match episode.endings[at] {

@@ -198,10 +198,17 @@ fn compared_memories_have_as_many_parameters() {
 #[test]
 fn drawn_actions_have_the_probabilities_that_are_told() {
     let mut random = ChaCha8Rng::seed_from_u64(5);
-    for (space, said, size) in [
-        (ActionSpace::Discrete(3), vec![0.3_f32, -1.0, 1.2], 1),
-        (ActionSpace::Continuous(2), vec![0.3, -1.0, -0.7, 0.4], 2),
+    for (space, said, greedy) in [
+        (ActionSpace::Discrete(3), vec![0.3_f32, -1.0, 1.2], vec![2.0]),
+        (
+            ActionSpace::MultiDiscrete(&[2, 4, 3]),
+            vec![0.2, 0.1, 0.3, -1.0, 1.2, 0.0, -0.4, 0.5, 0.9],
+            vec![0.0, 2.0, 2.0],
+        ),
+        (ActionSpace::Continuous(2), vec![0.3, -1.0, -0.7, 0.4], vec![0.3, -1.0]),
     ] {
+        let size = space.size();
+        assert_eq!(space.head().size(), said.len());
         let mut action = vec![0.0; size];
         let count = 4_000;
         let (mut actions, mut told) = (vec![], vec![]);
@@ -220,7 +227,7 @@ fn drawn_actions_have_the_probabilities_that_are_told() {
         let mean = -told.iter().map(|p| f64::from(*p)).sum::<f64>() / f64::from(count as u32);
         assert!((mean - f64::from(host(&entropy)[0])).abs() < 4.0 * 1.5 / f64::from(count as u32).sqrt());
         choose(space, &said, Choice::Greedy, &mut random, &mut action);
-        assert_eq!(action, if size == 1 { vec![2.0] } else { vec![0.3, -1.0] });
+        assert_eq!(action, greedy);
     }
 }
 

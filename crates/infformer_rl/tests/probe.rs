@@ -124,6 +124,10 @@ fn divergences_are_those_of_their_distributions() {
     };
     let expected: f64 = masses(&from).iter().zip(masses(&to)).map(|(p, q)| p * (p / q).ln()).sum();
     assert!((divergence(ActionSpace::Discrete(3), &from, &to) - expected).abs() < 1e-12);
+    // Of two independent choices: the sum.
+    let twice = |said: &[f32; 3]| [said.as_slice(), said].concat();
+    let found = divergence(ActionSpace::MultiDiscrete(&[3, 3]), &twice(&from), &twice(&to));
+    assert!((found - 2.0 * expected).abs() < 1e-12);
     let density = |said: [f32; 2], x: f64| {
         let (mean, spread) = (f64::from(said[0]), f64::from(said[1]).exp());
         (-0.5 * ((x - mean) / spread).powi(2)).exp() / spread / std::f64::consts::TAU.sqrt()

@@ -104,21 +104,13 @@ fn compare<S: Component, A: Act>(
         let model = assets.get(&agent.memory).and_then(MemoryAsset::model);
         let fits = model.is_some_and(|model| {
             let (inputs, heads) = (&model.config().inputs, &model.config().heads);
-            let head = heads.first().map(|head| head.kind.size());
-            inputs == &decisions.spaces.inputs && head == Some(head_size(decisions.spaces.actions))
+            let head = heads.first().map(|head| head.kind);
+            inputs == &decisions.spaces.inputs && head == Some(decisions.spaces.actions.head())
         });
         if !fits {
             let message = format!("{entity} cannot decide: its memory is no model that was trained to see and act so");
             failures.write(MemoryFailure { message });
         }
-    }
-}
-
-/// Numbers that a model says of an action.
-fn head_size(actions: ActionSpace) -> usize {
-    match actions {
-        ActionSpace::Discrete(choices) => choices,
-        ActionSpace::Continuous(size) => 2 * size,
     }
 }
 
@@ -141,7 +133,7 @@ fn decide<S: Component, A: Act>(
             *previous = PreviousAction::default();
         }
         let said = recall.heads().first();
-        if said.is_some_and(|said| said.len() != head_size(spaces.actions)) {
+        if said.is_some_and(|said| said.len() != spaces.actions.head().size()) {
             act.decide(None);
             continue;
         }
@@ -149,7 +141,7 @@ fn decide<S: Component, A: Act>(
         if let Some(said) = said.filter(|_| recall.is_changed() && recall.error.is_none()) {
             previous.ticks += 1;
             let action = previous.action.get_or_insert_default();
-            action.resize(spaces.action_size(), 0.0);
+            action.resize(spaces.actions.size(), 0.0);
             choose(spaces.actions, said, *choice, random, action);
         }
         act.decide(previous.action.as_deref().map(|action| spaces.action(action)));

@@ -2,7 +2,7 @@
 //!
 //! On a board of n × n cells, n = 8, 10 or 12 (easy, medium, hard), four ships of 2, 3, 3 and 4 cells lie in rows or
 //! columns, where they may touch but not overlap: 12 cells. Each is placed from a random cell in one of four random
-//! directions until it fits. An action is a cell, row · n + column (a pair in the source). The observation is 1 after
+//! directions until it fits. An action is a row and a column. The observation is 1 after
 //! the first shot at a ship's cell, else 0, also at the beginning. Such a hit is +1/12; all else, an old hit again
 //! too, −1/(n² − 12). The episode ends with the twelfth hit and is cut off after n² steps: the least return is
 //! −n²/(n² − 12), and who shoots at every cell once gets 0 at least.
@@ -22,6 +22,8 @@ const SHIP_CELLS: usize = 12;
 /// Ships on a board that is not shown.
 #[derive(Debug, Clone)]
 pub struct Battleship {
+    /// Rows and columns.
+    board: &'static [usize; 2],
     side: usize,
     ships: Vec<bool>,
     shot_at: Vec<bool>,
@@ -34,9 +36,10 @@ pub struct Battleship {
 impl Battleship {
     /// A game that was not begun.
     pub fn new(difficulty: Difficulty) -> Self {
-        let side = difficulty.among([8, 10, 12]);
+        let board = difficulty.among([&[8, 8], &[10, 10], &[12, 12]]);
+        let side = board[0];
         let empty = vec![false; side * side];
-        Self { side, ships: empty.clone(), shot_at: empty, hits: 0, time: 0, observation: [0.0], over: true }
+        Self { board, side, ships: empty.clone(), shot_at: empty, hits: 0, time: 0, observation: [0.0], over: true }
     }
 
     /// Begins an episode with ships in these cells, row by row.
@@ -84,7 +87,7 @@ impl Environment for Battleship {
     }
 
     fn actions(&self) -> ActionSpace {
-        ActionSpace::Discrete(self.ships.len())
+        ActionSpace::MultiDiscrete(self.board)
     }
 
     fn returns(&self) -> [f64; 2] {
@@ -103,7 +106,8 @@ impl Environment for Battleship {
         if self.over {
             return after_the_end(&self.observation);
         }
-        let cell = action.choice(self.ships.len());
+        let [row, column] = action.choices([self.side; 2]);
+        let cell = row * self.side + column;
         let hit = self.ships[cell] && !self.shot_at[cell];
         self.shot_at[cell] = true;
         self.hits += usize::from(hit);
