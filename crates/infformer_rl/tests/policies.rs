@@ -195,6 +195,26 @@ fn compared_memories_have_as_many_parameters() {
     }
 }
 
+/// What a window of whole ticks takes, a window and a signal take too.
+#[test]
+fn transformers_remember_in_as_many_bytes() {
+    let spaces = Spaces::of(&*EnvironmentConfig::parse("repeat-previous-easy").unwrap().make(), None);
+    let bytes = |name| {
+        let policy = PolicyConfig::named(name, &spaces).unwrap().init(&spaces, 0, &Device::Cpu).unwrap();
+        policy.empty_state(1).unwrap().save().unwrap().len() as f64
+    };
+    let window = bytes(MemoryName::Window);
+    for name in [
+        MemoryName::InfformerAdaptive,
+        MemoryName::InfformerPowerLaw,
+        MemoryName::InfformerUniform,
+        MemoryName::InfformerPaper,
+    ] {
+        // A tick is three vectors: 1 % of the window's 69. Names and clocks of a saved state are less than that.
+        assert!((bytes(name) / window - 1.0).abs() < 0.03, "{name:?}: {} instead of {window}", bytes(name));
+    }
+}
+
 #[test]
 fn drawn_actions_have_the_probabilities_that_are_told() {
     let mut random = ChaCha8Rng::seed_from_u64(5);
