@@ -1,6 +1,6 @@
 //! An actor and a critic over one memory: what is trained on an environment, and what an agent then runs.
 //!
-//! A policy sees the environment's observation, the action before it and whether the episode has just begun, as POPGym's
+//! A policy sees the environment's observation, the action before it (unless it is hidden) and whether the episode has just begun, as POPGym's
 //! protocol has it. All policies have the same encoder and heads; they differ in their memory, and a larger feed-forward
 //! part makes up for a small one ([`PolicyConfig::named`]).
 
@@ -10,6 +10,7 @@ use crate::memories::{Layer, MemoryConfig, MemoryName, Transformer};
 use crate::memory::{Memory, MemoryState};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use clap::ValueEnum;
 use infformer::channels::is_token;
 use infformer::model::parameters::seeded;
 use infformer::model::{Encoder, Head, HeadKind, Heads, Input, Model, ModelConfig, Normalisation, Parameters, Reset};
@@ -29,6 +30,9 @@ pub struct PolicyConfig {
     /// The period of the clock that it sees, in ticks; `None`: it sees none. See [`Spaces::with_clock`].
     #[serde(default)]
     pub clock: Option<usize>,
+    /// Whether it sees what it did before.
+    #[serde(default, skip_serializing_if = "is_shown")]
+    pub previous_action: PreviousActionInput,
     /// What passes a layer normalisation: `Everything`, where it is not said. Of memories that are no transformers
     /// `Parts` leaves just the encoded observation as it is. An observation of many inputs is then heard louder.
     #[serde(default = "everything", skip_serializing_if = "is_everything")]
@@ -44,16 +48,32 @@ fn is_everything(normalisation: &Normalisation) -> bool {
     *normalisation == everything()
 }
 
+fn is_shown(input: &PreviousActionInput) -> bool {
+    *input == PreviousActionInput::Shown
+}
+
+/// Whether a policy sees what it did before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+pub enum PreviousActionInput {
+    /// The action before, as in POPGym's protocol.
+    #[default]
+    Shown,
+    /// Not. Where actions are free, a policy could else write down in them what its memory is to hold.
+    Hidden,
+}
+
 /// What a policy sees and does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spaces {
-    /// The environment's observation, then the clock, if there is one, the action before and whether this is the first
-    /// tick.
+    /// The environment's observation, then the clock, if there is one, the action before, if it is shown, and whether this is
+    /// the first tick.
     pub inputs: Vec<Input>,
     /// What an action is.
     pub actions: ActionSpace,
     /// The period of the clock, in ticks.
     pub clock: Option<usize>,
+    /// Whether the action before is shown.
+    pub previous_action: PreviousActionInput,
 }
 
 impl Spaces {
@@ -85,7 +105,17 @@ impl Spaces {
             }
         }
         inputs.push(Input::Token { name: "first".into(), vocabulary: 2 });
-        Self { inputs, actions, clock }
+        Self { inputs, actions, clock, previous_action: PreviousActionInput::Shown }
+    }
+
+    /// The same, where the action before is shown, as it is at first, or hidden. What was hidden stays so.
+    pub fn with_previous_action(mut self, input: PreviousActionInput) -> Self {
+        if (self.previous_action, input) == (PreviousActionInput::Shown, PreviousActionInput::Hidden) {
+            let last = self.inputs.len() - 1;
+            self.inputs.drain(last - self.actions.choices().len().max(1)..last);
+            self.previous_action = input;
+        }
+        self
     }
 
     /// Channels of what a policy sees.
@@ -120,13 +150,21 @@ impl Spaces {
 
     /// Channels after the observation's.
     pub fn rest(&self) -> usize {
-        self.clock.map_or(0, |period| 2 * periods(period).count()) + self.actions.size() + 1
+        self.clock.map_or(0, |period| 2 * periods(period).count()) + self.previous_channels() + 1
+    }
+
+    /// Channels of the action before.
+    fn previous_channels(&self) -> usize {
+        match self.previous_action {
+            PreviousActionInput::Shown => self.actions.size(),
+            PreviousActionInput::Hidden => 0,
+        }
     }
 
     /// The channels after the observation's: the clock, the action before (`None` at the first tick), and whether it is the
     /// first.
     pub fn write_rest(&self, tick: usize, action: Option<&[f32]>, channels: &mut [f32]) {
-        let (clock, channels) = channels.split_at_mut(channels.len() - self.actions.size() - 1);
+        let (clock, channels) = channels.split_at_mut(channels.len() - self.previous_channels() - 1);
         for (waves, period) in clock.chunks_exact_mut(2).zip(self.clock.into_iter().flat_map(periods)) {
             let angle = (tick % period) as f32 / period as f32 * std::f32::consts::TAU;
             waves.copy_from_slice(&[angle.sin(), angle.cos()]);
@@ -180,14 +218,21 @@ pub struct Said {
 }
 
 impl PolicyConfig {
+    /// A policy of this width and so many hidden units in its feed-forward part, without a clock, that sees its action before;
+    /// everything is normalised.
+    pub fn new(width: usize, feed_forward: usize, memory: MemoryConfig) -> Self {
+        let previous_action = PreviousActionInput::Shown;
+        Self { width, feed_forward, memory, clock: None, previous_action, normalisation: everything() }
+    }
+
     /// The memory `name` at the size of the comparisons: d = 64, and as many parameters as `infformer` to a tenth. What has no
     /// hidden units to be counted out has a larger feed-forward part.
     pub fn named(name: MemoryName, spaces: &Spaces) -> Result<Self> {
         const WIDTH: usize = 64;
         const FEED_FORWARD: usize = 128;
         let config = |memory, feed_forward| {
-            let (clock, normalisation) = (spaces.clock, everything());
-            Self { width: WIDTH, feed_forward, memory, clock, normalisation }
+            let Spaces { clock, previous_action, .. } = *spaces;
+            Self { clock, previous_action, ..Self::new(WIDTH, feed_forward, memory) }
         };
         let ours = config(MemoryName::Infformer.config(0), FEED_FORWARD);
         let parameters = |config: &Self| Ok::<_, Error>(config.init(spaces, 0, &Device::Cpu)?.parameter_count());
@@ -226,7 +271,7 @@ impl PolicyConfig {
 
     /// What it sees and does in an environment.
     pub fn spaces(&self, environment: &dyn Environment) -> Spaces {
-        Spaces::of(environment, self.clock)
+        Spaces::of(environment, self.clock).with_previous_action(self.previous_action)
     }
 
     /// The model, where the memory is one of `infformer`'s.

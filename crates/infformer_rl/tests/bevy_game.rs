@@ -15,7 +15,7 @@ use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
 use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::{MemoryChain, Penalty, TMaze};
 use infformer_rl::memories::MemoryName;
-use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use infformer_rl::policy::{Policy, PolicyConfig, PreviousActionInput, Spaces};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -270,13 +270,14 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
 /// Ticks of the clock that the models see.
 const CLOCK: usize = 8;
 
-/// The game with its agent, whose memory is `model`.
-fn shipped(model: Model) -> (App, Entity) {
+/// The game with its agent, whose memory is `model`, which sees its action before or does not.
+fn shipped(model: Model, previous_action: PreviousActionInput) -> (App, Entity) {
+    let agents = TrainedAgents::<Sight, Move>::new(Choice::Greedy);
     let mut app = App::new();
     let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..default() };
     app.add_plugins((MinimalPlugins, AssetPlugin::default()))
         .add_plugins(InfformerPlugin::default().with_runtime(runtime))
-        .add_plugins((maze, TrainedAgents::<Sight, Move>::new(Choice::Greedy).with_clock(CLOCK)))
+        .add_plugins((maze, agents.with_clock(CLOCK).with_previous_action(previous_action)))
         .insert_resource(TimeUpdateStrategy::FixedTimesteps(1));
     app.finish();
     app.cleanup();
@@ -291,12 +292,14 @@ fn shipped(model: Model) -> (App, Entity) {
 #[test]
 fn a_model_does_in_the_game_what_it_does_in_training() {
     let mut training = game();
-    let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
-    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
+    let shown = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
     for weights in 0..4 {
+        let previous_action = [PreviousActionInput::Shown, PreviousActionInput::Hidden][weights as usize % 2];
+        let spaces = shown.clone().with_previous_action(previous_action);
+        let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, walker) = shipped(model);
+        let (mut app, walker) = shipped(model, previous_action);
         for seed in 0..5 {
             app.world_mut().trigger(BeginEpisode { seed });
             app.world_mut().flush();
@@ -322,7 +325,7 @@ fn a_saved_game_goes_on() {
     for (weights, saved_after, played_on) in [(0, 1, None), (1, 4, None), (2, 4, Some(2)), (3, 1, Some(3))] {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = || config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, mut walker) = shipped(model());
+        let (mut app, mut walker) = shipped(model(), PreviousActionInput::Shown);
         app.world_mut().trigger(BeginEpisode { seed: weights });
         app.world_mut().flush();
         app.update();
@@ -338,7 +341,7 @@ fn a_saved_game_goes_on() {
         let body = app.world().get::<Walker>(walker).unwrap().clone();
         match played_on {
             Some(ticks) => (0..ticks).for_each(|_| _ = update(&mut app, walker)),
-            None => (app, walker) = shipped(model()),
+            None => (app, walker) = shipped(model(), PreviousActionInput::Shown),
         }
         let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
         let load =
@@ -358,7 +361,7 @@ fn nobody_acts_by_what_was_never_decided() {
     let spaces = Spaces::of(&game(), Some(CLOCK));
     let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap().model_config(&spaces).unwrap();
     let model = |config: ModelConfig| config.init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped(model(config.clone()));
+    let (mut app, walker) = shipped(model(config.clone()), PreviousActionInput::Shown);
     app.world_mut().trigger(BeginEpisode { seed: 0 });
     app.world_mut().flush();
     (0..3).for_each(|_| app.update());
@@ -397,7 +400,7 @@ fn a_model_of_another_game_is_refused() {
     let spaces = Spaces::of(&MemoryChain::new(3, 1), None);
     let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
     let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped(model);
+    let (mut app, walker) = shipped(model, PreviousActionInput::Shown);
     app.update();
     let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
     assert!(failure.message.contains("trained to see and act so"), "{}", failure.message);

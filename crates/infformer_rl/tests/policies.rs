@@ -11,7 +11,7 @@ use infformer_rl::environment::{ActionSpace, Ending};
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
 use infformer_rl::memory::MemoryState;
-use infformer_rl::policy::{Policy, PolicyConfig, Said, Spaces};
+use infformer_rl::policy::{Policy, PolicyConfig, PreviousActionInput, Said, Spaces};
 use infformer_rl::rollout::{Discounts, advantages};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -23,23 +23,12 @@ const TICKS: usize = 150;
 
 fn spaces() -> Spaces {
     let channels = vec![Channel::new("x", "", Scale::Given(1.0)), Channel::new("y", "", Scale::Given(1.0))];
-    let inputs = vec![
-        Input::Continuous { name: "seen".into(), channels },
-        Input::Token { name: "previous_action".into(), vocabulary: 4 },
-        Input::Token { name: "first".into(), vocabulary: 2 },
-    ];
-    Spaces { inputs, actions: ActionSpace::Discrete(3), clock: None }
+    Spaces::with_clock(vec![Input::Continuous { name: "seen".into(), channels }], ActionSpace::Discrete(3), None)
 }
 
 /// The named memory, narrow.
 fn policy(name: MemoryName) -> Policy {
-    let config = PolicyConfig {
-        width: 16,
-        feed_forward: 16,
-        memory: name.config(12),
-        clock: None,
-        normalisation: Normalisation::Everything,
-    };
+    let config = PolicyConfig::new(16, 16, name.config(12));
     config.init(&spaces(), 3, &Device::Cpu).unwrap()
 }
 
@@ -161,6 +150,43 @@ fn selected_members_go_on_alone() {
 }
 
 /// Gradients reach every weight that a policy has.
+/// What a policy is shown of its actions, by hand.
+#[test]
+fn actions_are_shown_or_hidden() {
+    let name = |input: &Input| match input {
+        Input::Token { name, .. } | Input::Continuous { name, .. } => name.clone(),
+    };
+    let seen = spaces().inputs[..1].to_vec();
+    for (actions, action, names, shown) in [
+        (ActionSpace::Discrete(3), vec![2.0], vec!["previous_action"], vec![3.0]),
+        (
+            ActionSpace::MultiDiscrete(&[2, 4]),
+            vec![0.0, 3.0],
+            vec!["previous_action_0", "previous_action_1"],
+            vec![1.0, 4.0],
+        ),
+        (ActionSpace::Continuous(2), vec![0.3, -7.0], vec!["previous_action"], vec![0.3, -1.0]),
+    ] {
+        let spaces = Spaces::with_clock(seen.clone(), actions, Some(4));
+        let hidden = spaces.clone().with_previous_action(PreviousActionInput::Hidden);
+        assert_eq!(hidden, hidden.clone().with_previous_action(PreviousActionInput::Hidden));
+        assert_eq!(spaces, spaces.clone().with_previous_action(PreviousActionInput::Shown));
+        for (spaces, names, shown) in [(spaces, names, shown), (hidden, vec![], vec![])] {
+            let expected: Vec<&str> = ["seen", "clock"].into_iter().chain(names).chain(["first"]).collect();
+            assert_eq!(spaces.inputs.iter().map(name).collect::<Vec<_>>(), expected);
+            assert_eq!((spaces.channels(), spaces.rest()), (5 + shown.len(), 3 + shown.len()));
+            assert!(spaces.is_action(&action) && !spaces.is_action(&[9.0, f32::NAN]) && !spaces.is_action(&[]));
+            let mut x = vec![7.0; spaces.channels()];
+            // A quarter of the period: sine 1, cosine 0.
+            spaces.write(&[0.5, 0.25], 1, Some(&action), &mut x);
+            assert_eq!((&x[..3], x[3].abs() < 1e-6), (&[0.5, 0.25, 1.0][..], true));
+            assert_eq!(x[4..], [&shown[..], &[0.0]].concat());
+            spaces.write(&[0.5, 0.25], 0, None, &mut x);
+            assert_eq!(x[4..], [&vec![0.0; shown.len()][..], &[1.0]].concat());
+        }
+    }
+}
+
 #[test]
 fn every_weight_learns() {
     let x = seen();
@@ -331,8 +357,7 @@ fn the_state_of_another_memory_is_refused() {
     let x = seen();
     let wide = |name: MemoryName| {
         let memory = name.config(13);
-        let config =
-            PolicyConfig { width: 24, feed_forward: 16, memory, clock: None, normalisation: Normalisation::Everything };
+        let config = PolicyConfig::new(24, 16, memory);
         config.init(&spaces(), 3, &Device::Cpu).unwrap()
     };
     for name in MemoryName::value_variants() {

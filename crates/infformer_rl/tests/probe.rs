@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::Device;
-use infformer::model::Normalisation;
 use infformer_rl::distribution::divergence;
 use infformer_rl::environment::ActionSpace;
 use infformer_rl::environments::EnvironmentConfig;
@@ -17,13 +16,7 @@ fn decisions_depend_on_what_a_memory_reaches() {
     let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
     let make = move || environment.make();
     for (memory, reach) in [(MemoryName::None, 1), (MemoryName::FrameStack, 4), (MemoryName::InfformerAdaptive, 200)] {
-        let config = PolicyConfig {
-            width: 16,
-            feed_forward: 16,
-            memory: memory.config(8),
-            clock: Some(16),
-            normalisation: Normalisation::Everything,
-        };
+        let config = PolicyConfig { clock: Some(16), ..PolicyConfig::new(16, 16, memory.config(8)) };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
         let found = probe(&policy, &make, 3, 200, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
         // 155 ticks.
@@ -57,13 +50,7 @@ fn a_memory_holds_what_it_has_blocks_for() {
         if let MemoryConfig::Transformer { long_term: Some(long_term), .. } = &mut memory {
             long_term.capacity = blocks;
         }
-        let config = PolicyConfig {
-            width: 16,
-            feed_forward: 16,
-            memory,
-            clock: Some(16),
-            normalisation: Normalisation::Everything,
-        };
+        let config = PolicyConfig { clock: Some(16), ..PolicyConfig::new(16, 16, memory) };
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
         let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
         for row in &found {
@@ -81,8 +68,7 @@ fn gradients_end_where_training_cuts_them() {
     let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
     let make = move || environment.make();
     let memory = MemoryName::InfformerPowerLaw.config(0);
-    let config =
-        PolicyConfig { width: 16, feed_forward: 16, memory, clock: None, normalisation: Normalisation::Everything };
+    let config = PolicyConfig::new(16, 16, memory);
     let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
     let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().by_age;
     for row in &found {
@@ -99,13 +85,7 @@ fn decisions_depend_on_a_recurrence() {
     let environment = EnvironmentConfig::parse("repeat-previous-hard").unwrap();
     let make = move || environment.make();
     for memory in [MemoryName::Infformer, MemoryName::InfformerAdaptive, MemoryName::LinearRecurrence] {
-        let config = PolicyConfig {
-            width: 16,
-            feed_forward: 16,
-            memory: memory.config(8),
-            clock: None,
-            normalisation: Normalisation::Everything,
-        };
+        let config = PolicyConfig::new(16, 16, memory.config(8));
         let policy = config.init(&config.spaces(&*make()), 1, &Device::Cpu).unwrap();
         let found = probe(&policy, &make, 2, 8, 0, &Device::Cpu, &AtomicBool::new(false)).unwrap().recurrence;
         // Of a memory that is nothing else, the ages tell. Roundings are below 1e-14, as above.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::Device;
-use infformer::model::{Input, Normalisation};
+use infformer::model::Input;
 use infformer::{Channel, Scale};
 use infformer_rl::comparison::{self, Results, interquartile_mean, interval, late_return};
 use infformer_rl::distribution::Choice;
@@ -34,13 +34,7 @@ fn environment(name: &str) -> EnvironmentConfig {
 
 /// A small network.
 fn small(name: &str, memory: MemoryName, ppo: PpoConfig, steps: u64) -> TrainingConfig {
-    let policy = PolicyConfig {
-        width: 32,
-        feed_forward: 32,
-        memory: memory.config(32),
-        clock: None,
-        normalisation: Normalisation::Everything,
-    };
+    let policy = PolicyConfig::new(32, 32, memory.config(32));
     TrainingConfig::new(name, policy, ppo, steps, 0)
 }
 
@@ -262,14 +256,8 @@ fn episodes_under_way_are_lived_again() {
     for name in ["repeat-previous-easy", "battleship-easy", "position-only-cart-pole-easy", "multiarmed-bandit-easy"] {
         let environment = environment(name);
         let make = move || environment.make();
-        let spaces = PolicyConfig {
-            width: 1,
-            feed_forward: 1,
-            memory: MemoryConfig::Nothing,
-            clock: Some(32),
-            normalisation: Normalisation::Everything,
-        }
-        .spaces(&*make());
+        let spaces =
+            PolicyConfig { clock: Some(32), ..PolicyConfig::new(1, 1, MemoryConfig::Nothing) }.spaces(&*make());
         let mut batch = EnvironmentBatch::new(&make, spaces.clone(), 3, 7);
         for tick in 0..70 {
             batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
@@ -294,13 +282,7 @@ fn episodes_under_way_are_lived_again() {
 #[test]
 fn evaluations_are_of_their_seeds() {
     let name = "repeat-previous-easy";
-    let policy = PolicyConfig {
-        width: 16,
-        feed_forward: 16,
-        memory: MemoryName::InfformerAdaptive.config(0),
-        clock: Some(16),
-        normalisation: Normalisation::Everything,
-    };
+    let policy = PolicyConfig { clock: Some(16), ..PolicyConfig::new(16, 16, MemoryName::InfformerAdaptive.config(0)) };
     let policy = policy.init(&policy.spaces(&*environment(name).make()), 0, &Device::Cpu).unwrap();
     let go = |episodes| {
         let environment = environment(name);

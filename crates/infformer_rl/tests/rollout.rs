@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::{Device, Tensor};
-use infformer::model::{Input, Normalisation};
+use infformer::model::Input;
 use infformer::{Channel, Scale};
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::{EnvironmentBatch, episode_seed};
@@ -113,13 +113,7 @@ fn a_rollout_is_the_episodes_in_it() {
         }
         let make = || Box::<Lengths>::default() as Box<dyn Environment>;
         let spaces = Spaces::of(&*make(), Some(4));
-        let config = PolicyConfig {
-            width: 16,
-            feed_forward: 16,
-            memory,
-            clock: Some(4),
-            normalisation: Normalisation::Everything,
-        };
+        let config = PolicyConfig { clock: Some(4), ..PolicyConfig::new(16, 16, memory) };
         let policy = config.init(&spaces, 1, &Device::Cpu).unwrap();
         // Values that differ by much more than the tolerances.
         let head = &policy.parameters()["heads.value.weight"];

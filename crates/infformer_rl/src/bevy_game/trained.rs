@@ -2,8 +2,7 @@
 
 use super::{Act, BeginEpisode, PreviousAction, Verdict, inputs};
 use crate::distribution::{Choice, choose};
-use crate::environment::ActionSpace;
-use crate::policy::Spaces;
+use crate::policy::{PreviousActionInput, Spaces};
 use bevy::ecs::entity_disabling::Disabled;
 use bevy::prelude::*;
 use bevy_infformer::{
@@ -22,19 +21,26 @@ use std::marker::PhantomData;
 pub struct TrainedAgents<S, A> {
     choice: Choice,
     clock: Option<usize>,
+    previous_action: PreviousActionInput,
     kinds: PhantomData<fn() -> (S, A)>,
 }
 
 impl<S, A> TrainedAgents<S, A> {
     /// Agents that take their most probable action, or draw it as in training, from a fixed seed.
     pub fn new(choice: Choice) -> Self {
-        Self { choice, clock: None, kinds: PhantomData }
+        Self { choice, clock: None, previous_action: PreviousActionInput::Shown, kinds: PhantomData }
     }
 
     /// The same, of models that saw a clock of this period in training
     /// ([`PolicyConfig::clock`](crate::policy::PolicyConfig)).
     pub fn with_clock(self, period: usize) -> Self {
         Self { clock: Some(period), ..self }
+    }
+
+    /// The same, of models that saw their action before in training, as they do if nothing is said, or did not
+    /// ([`PolicyConfig::previous_action`](crate::policy::PolicyConfig)).
+    pub fn with_previous_action(self, previous_action: PreviousActionInput) -> Self {
+        Self { previous_action, ..self }
     }
 }
 
@@ -49,8 +55,9 @@ struct Decisions<S: Component, A: Act> {
 
 impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
     fn build(&self, app: &mut App) {
+        let spaces = Spaces::with_clock(inputs::<S>(), A::actions(), self.clock);
         app.insert_resource(Decisions::<S, A> {
-            spaces: Spaces::with_clock(inputs::<S>(), A::actions(), self.clock),
+            spaces: spaces.with_previous_action(self.previous_action),
             choice: self.choice,
             random: ChaCha8Rng::seed_from_u64(0),
             kinds: PhantomData,

@@ -10,7 +10,7 @@ use infformer_rl::distribution::Choice;
 use infformer_rl::environment_batch::Make;
 use infformer_rl::evaluation::{EvaluationConfig, evaluate};
 use infformer_rl::memories::MemoryName;
-use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use infformer_rl::policy::{Policy, PolicyConfig, PreviousActionInput, Spaces};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::probe::{Dependence, Dependences, probe};
 use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
@@ -31,6 +31,9 @@ struct Arguments {
     /// Show the policy a clock of the episode with this period in ticks, a power of two, 4 or more.
     #[arg(long)]
     clock: Option<usize>,
+    /// Whether the policy sees what it did before.
+    #[arg(long, value_enum, default_value = "shown")]
+    previous_action: PreviousActionInput,
     /// What of the policy passes a layer normalisation.
     #[arg(long, value_enum, default_value = "everything")]
     normalisation: NormalisationChoice,
@@ -81,7 +84,7 @@ struct Arguments {
     /// Tell what the last decisions of so many episodes depend on.
     #[arg(long, default_value_t = 0)]
     probe: usize,
-    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it. Say the `--clock` that it was
+    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it. Say the `--clock` and the `--previous-action` that it was
     /// trained with.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "normalisation", "steps", "members", "epochs", "minibatches",
         "gamma", "lambda", "entropy", "learning_rate", "stop_at", "output"])]
@@ -104,9 +107,10 @@ enum ChoiceName {
 }
 
 /// What a file has itself.
-const OF_THE_RUN: [&str; 14] = [
+const OF_THE_RUN: [&str; 15] = [
     "memory",
     "clock",
+    "previous_action",
     "normalisation",
     "steps",
     "members",
@@ -145,7 +149,7 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         });
     }
     let environment = program::environment(&arguments.run)?;
-    let spaces = Spaces::of(&*environment.make(), arguments.clock);
+    let spaces = Spaces::of(&*environment.make(), arguments.clock).with_previous_action(arguments.previous_action);
     let normalisation = arguments.normalisation.into();
     let policy = PolicyConfig { normalisation, ..PolicyConfig::named(arguments.memory, &spaces)? };
     let ppo = PpoConfig {
