@@ -6,16 +6,38 @@ use crate::error::{Error, Result};
 use crate::evaluation::{EvaluationConfig, evaluate};
 use crate::log;
 use crate::memories::MemoryName;
-use crate::policy::{PolicyConfig, Spaces};
+use crate::policy::{PolicyConfig, PreviousActionInput, Spaces};
 use crate::ppo::PpoConfig;
+use crate::program::NormalisationChoice;
 use crate::trainer::{Record, TrainingConfig, train};
 use candle_core::Device;
+use clap::Args;
 use infformer::model::Normalisation;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How all policies of a table are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
+pub struct Options {
+    /// Weight of the policy's entropy: how much trying is worth.
+    #[arg(long, default_value_t = PpoConfig::default().entropy)]
+    pub entropy: f64,
+    /// γ: what a reward is worth one tick later.
+    #[arg(long, default_value_t = PpoConfig::default().gamma)]
+    pub gamma: f64,
+    /// Parts that the members are split into, a step of the weights each an epoch; it divides 64.
+    #[arg(long, default_value_t = PpoConfig::default().minibatches)]
+    pub minibatches: usize,
+    /// What of each policy passes a layer normalisation.
+    #[arg(long, value_enum, default_value = "everything")]
+    pub normalisation: NormalisationChoice,
+    /// Whether policies see what they did before.
+    #[arg(long, value_enum, default_value = "shown")]
+    pub previous_action: PreviousActionInput,
+}
 
 /// One finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,10 +52,8 @@ pub struct Cell {
     pub parameters: usize,
     /// Steps of all environments together.
     pub steps: u64,
-    /// Weight of the entropy.
-    pub entropy: f64,
-    /// What passed a layer normalisation.
-    pub normalisation: Normalisation,
+    /// What was not as usual, as in the table; empty if all was.
+    pub options: String,
     /// Seconds of training.
     pub seconds: f64,
     /// The best mean return of as many episodes as there are members, or more: the published measure (MMER). `None` if not so many
@@ -58,10 +78,8 @@ pub struct Row {
     pub parameters: usize,
     /// Steps of all environments together.
     pub steps: u64,
-    /// Weight of the entropy.
-    pub entropy: f64,
-    /// What passed a layer normalisation.
-    pub normalisation: Normalisation,
+    /// What was not as usual; empty if all was.
+    pub options: String,
     /// Seconds of training, a seed.
     pub seconds: f64,
     /// Interquartile mean over the seeds of the best mean returns, of those that have one.
@@ -97,12 +115,37 @@ pub fn cell_run(
     memory: MemoryName,
     seed: u64,
     steps: u64,
-    ppo: PpoConfig,
-    normalisation: Normalisation,
+    options: Options,
 ) -> Result<TrainingConfig> {
-    let named = PolicyConfig::named(memory, &Spaces::of(&*environment.make(), Some(CLOCK)))?;
-    let policy = PolicyConfig { normalisation, ..named };
-    Ok(TrainingConfig::new(&environment.name(), policy, ppo, steps, seed))
+    let Options { entropy, gamma, minibatches, normalisation, previous_action } = options;
+    let spaces = Spaces::of(&*environment.make(), Some(CLOCK)).with_previous_action(previous_action);
+    let policy = PolicyConfig { normalisation: normalisation.into(), ..PolicyConfig::named(memory, &spaces)? };
+    let ppo = PpoConfig { entropy, gamma, minibatches, ..PpoConfig::default() };
+    let config = TrainingConfig::new(&environment.name(), policy, ppo, steps, seed);
+    config.validate()?;
+    Ok(config)
+}
+
+/// What of [`Options`] is not as usual, with commas between.
+fn unusual(config: &TrainingConfig) -> String {
+    let (own, usual) = (&config.ppo, PpoConfig::default());
+    let mut told: Vec<String> = vec![];
+    for (name, own, usual) in [
+        ("entropy", own.entropy, usual.entropy),
+        ("gamma", own.gamma, usual.gamma),
+        ("minibatches", own.minibatches as f64, usual.minibatches as f64),
+    ] {
+        if own != usual {
+            told.push(format!("{name} {own}"));
+        }
+    }
+    if config.policy.normalisation == Normalisation::Parts {
+        told.push("normalisation parts".into());
+    }
+    if config.policy.previous_action == PreviousActionInput::Hidden {
+        told.push("previous-action hidden".into());
+    }
+    told.join(", ")
 }
 
 /// Trains and evaluates one cell in its own folder, or goes on where it was stopped; `None` if `stop` ended it.
@@ -114,9 +157,10 @@ pub fn cell(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Cell>> {
-    let (seed, entropy, normalisation) = (config.seed, config.ppo.entropy, config.policy.normalisation);
-    let how = format!("{}-{entropy}-{normalisation:?}", config.steps).to_lowercase();
-    let folder = output.join(format!("{}-{}-{how}-{seed}", config.environment, memory.name()));
+    let (seed, options) = (config.seed, unusual(config));
+    let how = [config.steps.to_string(), options.replace(", ", "-").replace(' ', "-"), seed.to_string()];
+    let how = how.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+    let folder = output.join(format!("{}-{}-{how}", config.environment, memory.name()));
     let file = folder.join("cell.json");
     // A cell of another configuration is trained again, which refuses its checkpoint.
     let configuration = config.to_ron()?;
@@ -139,8 +183,7 @@ pub fn cell(
         seed,
         parameters: trained.policy.parameter_count(),
         steps: trained.progress.steps,
-        entropy,
-        normalisation,
+        options,
         seconds: trained.progress.seconds,
         best: trained.progress.best,
         late: late_return(&log::read::<Record>(&folder.join("metrics.jsonl"))?),
@@ -224,8 +267,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
             seeds: own.len(),
             parameters: cell.parameters,
             steps: cell.steps,
-            entropy: cell.entropy,
-            normalisation: cell.normalisation,
+            options: cell.options.clone(),
             seconds: of(|cell| cell.seconds).iter().sum::<f64>() / own.len() as f64,
             best: (!best.is_empty()).then(|| interquartile_mean(&best)),
             interval: (!best.is_empty()).then(|| interval(&best)),
@@ -240,18 +282,18 @@ pub fn rows(cells: &[Cell]) -> Vec<Row> {
 /// Rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
     let mut text =
-        "| environment | memory | parameters | steps | entropy | normalised | seeds | s a seed | best mean return | 95 % | \
-                    last tenth | greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        "| environment | memory | parameters | steps | options | seeds | s a seed | best mean return | 95 % | \
+                    last tenth | greedy | published GRU, 15 M steps |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
             .to_string();
     for row in rows {
-        let Row { environment, parameters, steps, entropy, normalisation, seeds, seconds, evaluation, .. } = row;
+        let Row { environment, parameters, steps, options, seeds, seconds, evaluation, .. } = row;
         let memory = row.memory.name();
         let published = row.published.map_or(String::new(), |published| format!("{published:.2}"));
         let best = row.best.map_or(String::new(), |best| format!("{best:.3}"));
         let late = row.late.map_or(String::new(), |late| format!("{late:.3}"));
         let interval = row.interval.map_or(String::new(), |[low, high]| format!("{low:.3} to {high:.3}"));
         text += &format!(
-            "| {environment} | {memory} | {parameters} | {steps} | {entropy} | {normalisation:?} | {seeds} | \
+            "| {environment} | {memory} | {parameters} | {steps} | {options} | {seeds} | \
              {seconds:.0} | {best} | {interval} | {late} | {evaluation:.3} | {published} |\n"
         );
     }

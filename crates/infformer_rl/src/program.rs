@@ -48,7 +48,7 @@ impl DeviceChoice {
 }
 
 /// What of a policy passes a layer normalisation.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NormalisationChoice {
     /// Also the encoded observation and what is read.
     Everything,

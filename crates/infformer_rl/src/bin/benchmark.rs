@@ -1,12 +1,10 @@
 //! Regenerates the tables of the benchmark page. Every run is kept in its folder: the same command goes on.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use infformer::model::Normalisation;
-use infformer_rl::comparison::{self, Results};
+use infformer_rl::comparison::{self, Options, Results};
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
-use infformer_rl::ppo::PpoConfig;
-use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
+use infformer_rl::program::{self, DeviceChoice};
 use infformer_rl::sequences::benchmark::{self, Memory, Row, TIMES, WINDOW};
 use infformer_rl::sequences::learner::Learner;
 use infformer_rl::sequences::task::{Difficulty, Task};
@@ -70,12 +68,8 @@ enum Table {
         /// Steps of all environments together, a run.
         #[arg(long, default_value_t = 1_000_000)]
         steps: u64,
-        /// Weight of the policy's entropy: how much trying is worth.
-        #[arg(long, default_value_t = PpoConfig::default().entropy)]
-        entropy: f64,
-        /// What of each policy passes a layer normalisation.
-        #[arg(long, value_enum, default_value = "everything")]
-        normalisation: NormalisationChoice,
+        #[command(flatten)]
+        options: Options,
     },
     /// First-token and key-value recall.
     Recall {
@@ -121,9 +115,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let mut runs: Vec<(TrainingConfig, usize, Memory, Option<f64>)> = vec![];
     match &arguments.table {
-        Table::Agents { environments, memories, seeds, steps, entropy, normalisation } => {
-            let ppo = PpoConfig { entropy: *entropy, ..PpoConfig::default() };
-            return agents(arguments, environments, memories, seeds, *steps, ppo, (*normalisation).into());
+        Table::Agents { environments, memories, seeds, steps, options } => {
+            return agents(arguments, environments, memories, seeds, *steps, *options);
         }
         Table::Recall { sequences, times, tasks } => {
             for times in if times.is_empty() { &TIMES[..] } else { times } {
@@ -193,8 +186,7 @@ fn agents(
     memories: &[MemoryName],
     seeds: &[u64],
     steps: u64,
-    ppo: PpoConfig,
-    normalisation: Normalisation,
+    options: Options,
 ) -> Result<()> {
     let environments = match environments.is_empty() {
         true => EnvironmentConfig::all().into_iter().filter(|config| config.random_return().is_some()).collect(),
@@ -208,7 +200,7 @@ fn agents(
         for memory in memories {
             for seed in seeds {
                 eprintln!("{} {} {seed}", environment.name(), memory.name());
-                let config = comparison::cell_run(environment, *memory, *seed, steps, ppo, normalisation)?;
+                let config = comparison::cell_run(environment, *memory, *seed, steps, options)?;
                 match comparison::cell(environment, *memory, &config, &arguments.output, &device, &stop)? {
                     Some(cell) => cells.push(cell),
                     None => {
