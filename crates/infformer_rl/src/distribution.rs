@@ -23,8 +23,8 @@ pub enum Choice {
 pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut impl Rng, action: &mut [f32]) -> f32 {
     match space {
         ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
-            let places = action.iter_mut().zip(by_place(&space, said));
-            places.map(|(action, said)| choose_one(said, choice, random, action)).sum()
+            let places = action.iter_mut().zip(space.places());
+            places.map(|(action, place)| choose_one(&said[place], choice, random, action)).sum()
         }
         ActionSpace::Continuous(size) => {
             let (means, spreads) = said.split_at(size);
@@ -40,15 +40,6 @@ pub fn choose(space: ActionSpace, said: &[f32], choice: Choice, random: &mut imp
             sum as f32
         }
     }
-}
-
-/// The logits of each place.
-fn by_place<'a>(space: &'a ActionSpace, said: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
-    space.choices().iter().scan(said, |rest, choices| {
-        let (of_place, others) = rest.split_at(*choices);
-        *rest = others;
-        Some(of_place)
-    })
 }
 
 /// One choice by its logits; gives its log-probability.
@@ -83,7 +74,7 @@ pub fn divergence(space: ActionSpace, from: &[f32], to: &[f32]) -> f64 {
             let one = |from: &[f32], to: &[f32]| -> f64 {
                 log_masses(from).iter().zip(log_masses(to)).map(|(from, to)| from.exp() * (from - to)).sum()
             };
-            by_place(&space, from).zip(by_place(&space, to)).map(|(from, to)| one(from, to)).sum()
+            space.places().map(|place| one(&from[place.clone()], &to[place])).sum()
         }
         ActionSpace::Continuous(size) => {
             let one = |place: usize| {
@@ -104,11 +95,9 @@ pub fn log_probability(space: ActionSpace, said: &Tensor, actions: &Tensor) -> R
         ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
             let actions = actions.to_dtype(DType::U32)?;
             let mut sums: Option<(Tensor, Tensor)> = None;
-            let mut from = 0;
-            for (place, choices) in space.choices().iter().enumerate() {
-                let log_masses = candle_nn::ops::log_softmax(&said.narrow(2, from, *choices)?, D::Minus1)?;
-                from += choices;
-                let chosen = log_masses.gather(&actions.narrow(2, place, 1)?.contiguous()?, 2)?.squeeze(2)?;
+            for (number, place) in space.places().enumerate() {
+                let log_masses = candle_nn::ops::log_softmax(&said.narrow(2, place.start, place.len())?, D::Minus1)?;
+                let chosen = log_masses.gather(&actions.narrow(2, number, 1)?.contiguous()?, 2)?.squeeze(2)?;
                 let entropy = (log_masses.exp()? * &log_masses)?.sum(D::Minus1)?.neg()?;
                 sums = Some(match sums {
                     Some((all, entropies)) => ((all + chosen)?, (entropies + entropy)?),

@@ -1,6 +1,9 @@
 //! What an agent lives in: it sees, acts, is rewarded, and at some point it is over.
 
-use infformer::model::{HeadKind, Input};
+use crate::error::{Error, Result};
+use infformer::channels::is_token;
+use infformer::model::{Head, HeadKind, Input};
+use std::ops::Range;
 
 /// A world with one agent in it. All that is random comes from the seed of [`reset`](Environment::reset); a step
 /// allocates nothing.
@@ -122,11 +125,37 @@ impl ActionSpace {
         }
     }
 
-    /// What a policy says of an action: logits, place after place, or means and logarithms of standard deviations.
-    pub fn head(&self) -> HeadKind {
-        match self {
-            ActionSpace::Continuous(size) => HeadKind::Gaussian { size: *size },
-            _ => HeadKind::Logits { classes: self.choices().iter().sum() },
+    /// The heads that say an action: one of logits, one a place, or one of means and logarithms of standard deviations.
+    pub fn heads(&self) -> Vec<Head> {
+        let head = |name: String, kind| Head { name, kind };
+        match *self {
+            ActionSpace::Discrete(classes) => vec![head("action".into(), HeadKind::Logits { classes })],
+            ActionSpace::MultiDiscrete(choices) => {
+                let places = choices.iter().enumerate();
+                places
+                    .map(|(place, classes)| head(format!("action_{place}"), HeadKind::Logits { classes: *classes }))
+                    .collect()
+            }
+            ActionSpace::Continuous(size) => vec![head("action".into(), HeadKind::Gaussian { size })],
+        }
+    }
+
+    /// Where the logits of each place lie among all; nowhere if nothing is chosen.
+    pub fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        self.choices().iter().scan(0, |from, choices| {
+            let start = *from;
+            *from += choices;
+            Some(start..*from)
+        })
+    }
+
+    /// Says what is wrong, if anything is.
+    pub fn validate(&self) -> Result<()> {
+        match self.size() > 0 && !self.choices().contains(&0) {
+            true => Ok(()),
+            false => Err(Error::Configuration(format!(
+                "{self:?}: an action is 1 choice or number, or more, and each choice of 1 or more"
+            ))),
         }
     }
 }
@@ -135,19 +164,23 @@ impl Action<'_> {
     /// The choice among `count`; an action of another kind, or none of these, is the last.
     pub fn choice(&self, count: usize) -> usize {
         match self {
-            Action::Discrete(choice) => (*choice).min(count - 1),
-            _ => count - 1,
+            Action::Discrete(choice) => (*choice).min(count.saturating_sub(1)),
+            _ => count.saturating_sub(1),
         }
     }
 
     /// The choice among `counts` in each place; an action of another kind, or of another number of choices, is the last
     /// of each.
     pub fn choices<const PLACES: usize>(&self, counts: [usize; PLACES]) -> [usize; PLACES] {
-        let mut chosen = counts.map(|count| count - 1);
+        let mut chosen = counts.map(|count| count.saturating_sub(1));
         if let Action::MultiDiscrete(choices) = self
             && choices.len() == PLACES
         {
-            chosen.iter_mut().zip(*choices).for_each(|(chosen, choice)| *chosen = (*choice as usize).min(*chosen));
+            for ((chosen, count), choice) in chosen.iter_mut().zip(counts).zip(*choices) {
+                if is_token(*choice, count) {
+                    *chosen = *choice as usize;
+                }
+            }
         }
         chosen
     }

@@ -102,8 +102,13 @@ impl EnvironmentBatch {
     }
 
     /// Acts in all environments, `actions` \[members, size\]: choices as whole numbers. Heavy environments are stepped on all
-    /// cores.
-    pub fn step(&mut self, actions: &[f32]) -> &[Outcome] {
+    /// cores. Errors: another number of them, and nothing moves.
+    pub fn step(&mut self, actions: &[f32]) -> Result<&[Outcome]> {
+        let expected = self.members.len() * self.spaces.actions.size();
+        if actions.len() != expected {
+            let found = format!("{expected} numbers of actions are expected: {} found", actions.len());
+            return Err(Error::Configuration(found));
+        }
         let (spaces, seed) = (&self.spaces, self.seed);
         let rows = self.x.chunks_exact_mut(spaces.channels());
         let actions = actions.chunks_exact(spaces.actions.size());
@@ -114,7 +119,7 @@ impl EnvironmentBatch {
             }),
             None => all.for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x)),
         }
-        &self.outcomes
+        Ok(&self.outcomes)
     }
 
     /// What the policy would have seen of a member after its last step, had its episode gone on \[channels\].

@@ -43,7 +43,8 @@ fn everything() -> Normalisation {
     Normalisation::Everything
 }
 
-/// What is not written down, so that trainings from before it was there mean and are the same.
+// What is as usual is not written down: trainings from before it could be said mean and are the same.
+
 fn is_everything(normalisation: &Normalisation) -> bool {
     *normalisation == everything()
 }
@@ -112,7 +113,11 @@ impl Spaces {
     pub fn with_previous_action(mut self, input: PreviousActionInput) -> Self {
         if (self.previous_action, input) == (PreviousActionInput::Shown, PreviousActionInput::Hidden) {
             let last = self.inputs.len() - 1;
-            self.inputs.drain(last - self.actions.choices().len().max(1)..last);
+            let shown = match self.actions {
+                ActionSpace::Continuous(_) => 1,
+                _ => self.actions.choices().len(),
+            };
+            self.inputs.drain(last - shown..last);
             self.previous_action = input;
         }
         self
@@ -184,8 +189,8 @@ impl Spaces {
     }
 
     fn heads(&self) -> Vec<Head> {
-        let action = Head { name: "action".into(), kind: self.actions.head() };
-        vec![action, Head { name: "value".into(), kind: HeadKind::Value }]
+        let value = Head { name: "value".into(), kind: HeadKind::Value };
+        self.actions.heads().into_iter().chain([value]).collect()
     }
 }
 
@@ -301,6 +306,7 @@ impl PolicyConfig {
     /// New weights from a seed.
     pub fn init(&self, spaces: &Spaces, seed: u64, device: &Device) -> Result<Policy> {
         self.validate()?;
+        spaces.actions.validate()?;
         let policy = match self.model_config(spaces) {
             Some(config) => Policy::from_model(config.init_seeded(seed, DType::F32, device)?, spaces)?,
             None => {
@@ -310,8 +316,8 @@ impl PolicyConfig {
         };
         // At first all actions are as good as equally probable (Andrychowicz et al. 2021) and nothing is expected,
         // whatever is seen: what a random expectation misses would else be blamed on the actions.
-        for name in ["heads.action.weight", "heads.value.weight"] {
-            if let Some(weight) = policy.parameters.get(name) {
+        for head in spaces.heads() {
+            if let Some(weight) = policy.parameters.get(&format!("heads.{}.weight", head.name)) {
                 weight.set(&(weight.as_tensor() * 0.01)?)?;
             }
         }
@@ -337,8 +343,8 @@ impl Policy {
         if model.config().inputs != spaces.inputs || model.config().heads != spaces.heads() {
             let (found, needed) = (model.config(), spaces.heads());
             return Err(Error::Configuration(format!(
-                "the model has the inputs {:?} and the heads {:?}; the environment, with the clock that was asked for, needs \
-                 {:?} and {needed:?}",
+                "the model has the inputs {:?} and the heads {:?}; the environment, with the clock and the previous action that \
+                 were asked for, needs {:?} and {needed:?}",
                 found.inputs, found.heads, spaces.inputs
             )));
         }
@@ -405,8 +411,8 @@ impl Policy {
         self.memory.fits(state, batch)?;
         let (remembered, state) = self.memory.forward(x, resets, state)?;
         let mut heads = self.heads.forward(&remembered.stream)?;
-        let value = heads.swap_remove(1).squeeze(2)?;
-        let action = heads.swap_remove(0);
+        let value = heads.swap_remove(heads.len() - 1).squeeze(2)?;
+        let action = Tensor::cat(&heads, 2)?;
         Ok((Said { action, value, regulariser: remembered.regulariser, looked: remembered.looked }, state))
     }
 

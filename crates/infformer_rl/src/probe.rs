@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor, Var};
 use infformer::model::{InputMask, Model};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much a decision depends on what was seen at some ages.
@@ -36,7 +36,7 @@ pub struct Dependence {
     /// memories that have none of cells.
     pub looked: f64,
     /// Share of the gradient of the decision by what was encoded at each tick: of its norms, tick by tick. The decision is the
-    /// logit of the most probable action over the mean of all, or the sum of all means.
+    /// logit of the most probable choice over the mean of all, summed over the places, or the sum of all means.
     pub gradient: f64,
     /// Episodes that are long enough: all numbers are means over them.
     pub episodes: usize,
@@ -291,13 +291,11 @@ fn gradients(policy: &Policy, episode: &[f32], ticks: usize, device: &Device) ->
     let decision = match spaces.actions {
         // A probability near 1 has hardly a gradient, its logit has.
         ActionSpace::Discrete(_) | ActionSpace::MultiDiscrete(_) => {
-            let mut from = 0;
-            let mut one = |choices: &usize| {
-                let said = said.narrow(0, from, *choices)?;
-                from += choices;
+            let one = |place: Range<usize>| {
+                let said = said.narrow(0, place.start, place.len())?;
                 said.max(0)? - said.mean(0)?
             };
-            let places = spaces.actions.choices().iter().map(&mut one).collect::<candle_core::Result<Vec<_>>>()?;
+            let places = spaces.actions.places().map(one).collect::<candle_core::Result<Vec<_>>>()?;
             Tensor::stack(&places, 0)?.sum(0)?
         }
         ActionSpace::Continuous(size) => said.narrow(0, 0, size)?.sum(0)?,

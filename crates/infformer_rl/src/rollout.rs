@@ -104,7 +104,7 @@ impl Rollout {
                 x[row * channels..(row + 1) * channels].copy_from_slice(from);
             }
             let mut cut_off = vec![];
-            for (member, outcome) in environments.step(&chosen).iter().enumerate() {
+            for (member, outcome) in environments.step(&chosen)?.iter().enumerate() {
                 let row = member * ticks + tick;
                 (rewards[row], endings[row]) = (outcome.reward, outcome.ending);
                 finished.extend(outcome.finished);

@@ -57,15 +57,36 @@ impl Act for Move {
     }
 }
 
+/// The same four ways as two choices: 0 and 1, then 2 and 3.
+#[derive(Component, Default, Clone)]
+struct Turn(Option<[usize; 2]>);
+
+impl Act for Turn {
+    fn actions() -> ActionSpace {
+        ActionSpace::MultiDiscrete(&[2, 2])
+    }
+
+    fn decide(&mut self, action: Option<Action>) {
+        self.0 = action.map(|action| action.choices([2, 2]));
+    }
+}
+
+fn turn(mut walkers: Query<(&Turn, &mut Move)>) {
+    for (turn, mut go) in &mut walkers {
+        go.0 = turn.0.map(|[pair, which]| 2 * pair + which);
+    }
+}
+
 /// Ticks of `FixedUpdate` and its time.
 #[derive(Resource, Default)]
 struct Clock(u64, f32);
 
 /// The rules, for training and for the game.
 fn maze(app: &mut App) {
-    app.init_resource::<Clock>()
-        .add_observer(begin)
-        .add_systems(FixedUpdate, (walk.in_set(MemorySystems::Act), look.in_set(MemorySystems::Observe)));
+    app.init_resource::<Clock>().add_observer(begin).add_systems(
+        FixedUpdate,
+        ((turn, walk).chain().in_set(MemorySystems::Act), look.in_set(MemorySystems::Observe)),
+    );
 }
 
 fn begin(begin: On<BeginEpisode>, mut walkers: Query<&mut Walker>) {
@@ -116,10 +137,15 @@ fn agent(memory: Handle<MemoryAsset>) -> impl Bundle {
 type Maze = BevyGame<Sight, Move>;
 
 fn game() -> Maze {
+    game_by::<Move>()
+}
+
+/// The game of an agent that acts by `A`.
+fn game_by<A: Act + Default>() -> BevyGame<Sight, A> {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, maze));
     app.add_systems(Startup, |mut commands: Commands| {
-        commands.spawn(agent(Handle::default()));
+        commands.spawn(agent(Handle::default())).insert(A::default());
     });
     BevyGame::new(app, [-1.0, 1.0])
 }
@@ -166,11 +192,22 @@ fn it_is_the_pure_environment() {
 fn a_batch_of_games_is_a_batch_of_the_environment() {
     let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game(), None), 5, 3);
     let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules(), None), 5, 3);
+    let turns = game_by::<Turn>();
+    let seen = turns.observations().len();
+    let mut turns = EnvironmentBatch::new(&|| Box::new(game_by::<Turn>()), Spaces::of(&turns, None), 5, 3);
     let mut random = ChaCha8Rng::seed_from_u64(0);
     for _ in 0..100 {
         assert_eq!(games.x(), mazes.x());
         let actions: Vec<f32> = (0..5).map(|_| f32::from(random.random_range(0..4_u8))).collect();
-        assert_eq!(games.step(&actions), mazes.step(&actions));
+        let expected = mazes.step(&actions).unwrap();
+        assert_eq!(games.step(&actions).unwrap(), expected);
+        let pairs: Vec<f32> = actions.iter().flat_map(|action| [(action / 2.0).floor(), action % 2.0]).collect();
+        assert_eq!(turns.step(&pairs).unwrap(), expected);
+        // Both choices of the action before are seen, or none at the first tick.
+        for (row, pair) in turns.x().chunks_exact(seen + 4).zip(pairs.chunks_exact(2)) {
+            let [first, second, begins] = [row[seen + 1], row[seen + 2], row[seen + 3]];
+            assert_eq!([first, second], if begins == 1.0 { [0.0; 2] } else { [pair[0] + 1.0, pair[1] + 1.0] });
+        }
     }
 }
 
@@ -248,7 +285,7 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
     spaces.write_rest(0, None, &mut x[seen..]);
     let (mut state, mut resets) = (policy.empty_state(1).unwrap(), vec![Reset { member: 0, tick: 0 }]);
     let mut verdicts: Vec<(f32, Ending)> = vec![];
-    let (mut action, mut decisions) = ([0.0], 0);
+    let (mut action, mut decisions) = (vec![0.0; spaces.actions.size()], 0);
     while verdicts.last().is_none_or(|verdict| verdict.1 == Ending::Running) {
         let input = Tensor::from_slice(&x, (1, 1, x.len()), &Device::Cpu).unwrap();
         let (said, after) = policy.forward(&input, &resets, &state).unwrap();
@@ -259,7 +296,7 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
             choose(spaces.actions, &said, Choice::Greedy, &mut ChaCha8Rng::seed_from_u64(0), &mut action);
             decisions += 1;
         }
-        let step = environment.step(Action::Discrete(action[0] as usize));
+        let step = environment.step(spaces.action(&action));
         x[..seen].copy_from_slice(step.observation);
         verdicts.push((step.reward, step.ending));
         spaces.write_rest(decisions, Some(&action), &mut x[seen..]);
@@ -271,8 +308,8 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
 const CLOCK: usize = 8;
 
 /// The game with its agent, whose memory is `model`, which sees its action before or does not.
-fn shipped(model: Model, previous_action: PreviousActionInput) -> (App, Entity) {
-    let agents = TrainedAgents::<Sight, Move>::new(Choice::Greedy);
+fn shipped<A: Act + Default>(model: Model, previous_action: PreviousActionInput) -> (App, Entity) {
+    let agents = TrainedAgents::<Sight, A>::new(Choice::Greedy);
     let mut app = App::new();
     let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..default() };
     app.add_plugins((MinimalPlugins, AssetPlugin::default()))
@@ -282,7 +319,7 @@ fn shipped(model: Model, previous_action: PreviousActionInput) -> (App, Entity) 
     app.finish();
     app.cleanup();
     let memory = app.world_mut().resource_mut::<Assets<MemoryAsset>>().add(MemoryAsset::Model(Arc::new(model)));
-    let walker = app.world_mut().spawn(agent(memory)).id();
+    let walker = app.world_mut().spawn(agent(memory)).insert(A::default()).id();
     // One to start the clock, one to give the agent its memory.
     app.update();
     app.update();
@@ -291,15 +328,21 @@ fn shipped(model: Model, previous_action: PreviousActionInput) -> (App, Entity) 
 
 #[test]
 fn a_model_does_in_the_game_what_it_does_in_training() {
-    let mut training = game();
-    let shown = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
-    for weights in 0..4 {
-        let previous_action = [PreviousActionInput::Shown, PreviousActionInput::Hidden][weights as usize % 2];
-        let spaces = shown.clone().with_previous_action(previous_action);
-        let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
+    for previous_action in [PreviousActionInput::Shown, PreviousActionInput::Hidden] {
+        does_as_in_training::<Move>(previous_action);
+        does_as_in_training::<Turn>(previous_action);
+    }
+}
+
+fn does_as_in_training<A: Act + Default>(previous_action: PreviousActionInput) {
+    let mut training = game_by::<A>();
+    let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
+    let spaces = spaces.with_previous_action(previous_action);
+    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
+    for weights in 0..2 {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, walker) = shipped(model, previous_action);
+        let (mut app, walker) = shipped::<A>(model, previous_action);
         for seed in 0..5 {
             app.world_mut().trigger(BeginEpisode { seed });
             app.world_mut().flush();
@@ -325,7 +368,7 @@ fn a_saved_game_goes_on() {
     for (weights, saved_after, played_on) in [(0, 1, None), (1, 4, None), (2, 4, Some(2)), (3, 1, Some(3))] {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = || config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, mut walker) = shipped(model(), PreviousActionInput::Shown);
+        let (mut app, mut walker) = shipped::<Move>(model(), PreviousActionInput::Shown);
         app.world_mut().trigger(BeginEpisode { seed: weights });
         app.world_mut().flush();
         app.update();
@@ -341,7 +384,7 @@ fn a_saved_game_goes_on() {
         let body = app.world().get::<Walker>(walker).unwrap().clone();
         match played_on {
             Some(ticks) => (0..ticks).for_each(|_| _ = update(&mut app, walker)),
-            None => (app, walker) = shipped(model(), PreviousActionInput::Shown),
+            None => (app, walker) = shipped::<Move>(model(), PreviousActionInput::Shown),
         }
         let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
         let load =
@@ -361,7 +404,7 @@ fn nobody_acts_by_what_was_never_decided() {
     let spaces = Spaces::of(&game(), Some(CLOCK));
     let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap().model_config(&spaces).unwrap();
     let model = |config: ModelConfig| config.init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped(model(config.clone()), PreviousActionInput::Shown);
+    let (mut app, walker) = shipped::<Move>(model(config.clone()), PreviousActionInput::Shown);
     app.world_mut().trigger(BeginEpisode { seed: 0 });
     app.world_mut().flush();
     (0..3).for_each(|_| app.update());
@@ -397,12 +440,28 @@ fn nobody_acts_by_what_was_never_decided() {
 
 #[test]
 fn a_model_of_another_game_is_refused() {
-    let spaces = Spaces::of(&MemoryChain::new(3, 1), None);
-    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, &spaces).unwrap();
-    let model = config.model_config(&spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped(model, PreviousActionInput::Shown);
+    // Of another; and of the same, with choices of other counts that are as many together, which no input tells.
+    let other = Spaces::of(&MemoryChain::new(3, 1), None);
+    is_refused::<Move>(&other, PreviousActionInput::Shown);
+    let hidden = |actions| {
+        Spaces::with_clock(game().observations(), actions, Some(CLOCK))
+            .with_previous_action(PreviousActionInput::Hidden)
+    };
+    for actions in [ActionSpace::Discrete(4), ActionSpace::MultiDiscrete(&[1, 3]), ActionSpace::Continuous(2)] {
+        is_refused::<Turn>(&hidden(actions), PreviousActionInput::Hidden);
+    }
+}
+
+fn is_refused<A: Act + Default>(spaces: &Spaces, previous_action: PreviousActionInput) {
+    let config = PolicyConfig::named(MemoryName::InfformerAdaptive, spaces).unwrap();
+    let model = || config.model_config(spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
+    let needed = Spaces::with_clock(game().observations(), A::actions(), Some(CLOCK));
+    assert!(Policy::from_model(model(), &needed.with_previous_action(previous_action)).is_err());
+    let (mut app, walker) = shipped::<A>(model(), previous_action);
     app.update();
     let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
     assert!(failure.message.contains("trained to see and act so"), "{}", failure.message);
+    app.update();
+    app.update();
     assert_eq!(app.world().get::<Move>(walker).unwrap().0, None);
 }

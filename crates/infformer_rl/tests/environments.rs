@@ -236,6 +236,8 @@ fn battleship_counts_first_hits() {
         (Action::MultiDiscrete(&[0.0, 9.0]), true),
         (Action::MultiDiscrete(&[8.0, 0.0]), true),
         (Action::MultiDiscrete(&[0.0, 0.0]), false),
+        (Action::MultiDiscrete(&[0.0, f32::NAN]), true),
+        (Action::MultiDiscrete(&[-1.0, 0.0]), true),
         (Action::MultiDiscrete(&[0.0]), true),
         (Action::MultiDiscrete(&[0.0; 3]), true),
         (Action::Discrete(0), true),

@@ -158,6 +158,63 @@ fn a_number_is_remembered_and_said() {
     std::fs::remove_dir_all(path).unwrap();
 }
 
+/// Two tokens are shown, then nothing for three ticks; the last action is to be both.
+#[derive(Default)]
+struct Twice {
+    tokens: [usize; 2],
+    tick: usize,
+    seen: [f32; 2],
+}
+
+impl Environment for Twice {
+    fn observations(&self) -> Vec<Input> {
+        ["one", "other"].map(|name| Input::Token { name: name.into(), vocabulary: 4 }).into()
+    }
+
+    fn actions(&self) -> ActionSpace {
+        ActionSpace::MultiDiscrete(&[2, 3])
+    }
+
+    fn returns(&self) -> [f64; 2] {
+        [0.0, 1.0]
+    }
+
+    fn reset(&mut self, seed: u64) -> &[f32] {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let tokens = [random.random_range(0..2), random.random_range(0..3)];
+        *self = Self { tokens, tick: 0, seen: tokens.map(|token| token as f32 + 1.0) };
+        &self.seen
+    }
+
+    fn step(&mut self, action: Action) -> Step<'_> {
+        let said = action.choices([2, 3]);
+        self.tick += 1;
+        self.seen = [0.0; 2];
+        let over = self.tick == 4;
+        let right = said.iter().zip(&self.tokens).filter(|(said, token)| said == token).count();
+        Step {
+            observation: &self.seen,
+            reward: if over { right as f32 / 2.0 } else { 0.0 },
+            ending: if over { Ending::Terminated } else { Ending::Running },
+        }
+    }
+}
+
+/// Actions of two choices. Who remembers neither gets half of one and a third of the other: .42; who remembers one alone, .75 at most.
+#[test]
+fn two_tokens_are_remembered_and_said() {
+    let path = folder("twice");
+    let ppo = PpoConfig { members: 32, ticks: 32, minibatches: 4, ..PpoConfig::default() };
+    let config = small("twice", MemoryName::InfformerAdaptive, ppo, 40_000);
+    let make = || Box::<Twice>::default() as Box<dyn Environment>;
+    let stop = AtomicBool::new(false);
+    let trained = train(&config, &make, &path, &Device::Cpu, &stop).unwrap();
+    let wanted = EvaluationConfig { episodes: 100, seed: 1 };
+    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean();
+    assert!(found >= 0.95, "{found} {:?}", trained.progress);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
 fn weights(policy: &Policy) -> Vec<f32> {
     policy.parameters().values().flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
 }
@@ -259,9 +316,16 @@ fn episodes_under_way_are_lived_again() {
         let spaces =
             PolicyConfig { clock: Some(32), ..PolicyConfig::new(1, 1, MemoryConfig::Nothing) }.spaces(&*make());
         let mut batch = EnvironmentBatch::new(&make, spaces.clone(), 3, 7);
+        let size = spaces.actions.size();
+        let all = |of_member: [f32; 3]| of_member.into_iter().flat_map(|choice| vec![choice; size]).collect::<Vec<_>>();
         for tick in 0..70 {
-            batch.step(&[(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32]);
+            batch.step(&all([(tick % 2) as f32, 0.0, ((tick / 3) % 2) as f32])).unwrap();
         }
+        let (x, episodes) = (batch.x().to_vec(), batch.episodes());
+        for wrong in [0, 3 * size - 1, 3 * size + 1] {
+            assert!(matches!(batch.step(&vec![0.0; wrong]), Err(Error::Configuration(_))));
+        }
+        assert_eq!((batch.x(), batch.episodes()), (&x[..], episodes));
         let mut again = EnvironmentBatch::new(&make, spaces, 3, 7);
         // Too few, or not what the environment gives.
         let mut others = batch.episodes();
@@ -272,8 +336,8 @@ fn episodes_under_way_are_lived_again() {
         again.resume(&batch.episodes()).unwrap();
         for tick in 0..70 {
             assert_eq!(batch.x(), again.x(), "{name} {tick}");
-            let actions = [(tick % 2) as f32, 1.0, 0.0];
-            assert_eq!(batch.step(&actions).to_vec(), again.step(&actions).to_vec());
+            let actions = all([(tick % 2) as f32, 1.0, 0.0]);
+            assert_eq!(batch.step(&actions).unwrap().to_vec(), again.step(&actions).unwrap().to_vec());
         }
     }
 }

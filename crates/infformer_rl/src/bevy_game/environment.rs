@@ -51,6 +51,7 @@ impl<S: Component + Observe, A: Act> BevyGame<S, A> {
     /// Begins an episode to see whether the game can be played. Errors: there is not exactly one agent, or it sees more
     /// or less than its groups say.
     pub fn check(&mut self) -> Result<()> {
+        A::actions().validate()?;
         self.begin(0);
         let agents = self.agents.iter(self.app.world()).count();
         if agents != 1 {

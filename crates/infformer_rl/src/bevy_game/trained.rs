@@ -48,6 +48,10 @@ impl<S, A> TrainedAgents<S, A> {
 #[derive(Resource)]
 struct Decisions<S: Component, A: Act> {
     spaces: Spaces,
+    /// Numbers of each head that says an action.
+    heads: Vec<usize>,
+    /// What they say of one agent.
+    said: Vec<f32>,
     choice: Choice,
     random: ChaCha8Rng,
     kinds: PhantomData<fn() -> (S, A)>,
@@ -56,8 +60,11 @@ struct Decisions<S: Component, A: Act> {
 impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
     fn build(&self, app: &mut App) {
         let spaces = Spaces::with_clock(inputs::<S>(), A::actions(), self.clock);
+        let heads = A::actions().heads();
         app.insert_resource(Decisions::<S, A> {
             spaces: spaces.with_previous_action(self.previous_action),
+            heads: heads.iter().map(|head| head.kind.size()).collect(),
+            said: vec![],
             choice: self.choice,
             random: ChaCha8Rng::seed_from_u64(0),
             kinds: PhantomData,
@@ -111,8 +118,10 @@ fn compare<S: Component, A: Act>(
         let model = assets.get(&agent.memory).and_then(MemoryAsset::model);
         let fits = model.is_some_and(|model| {
             let (inputs, heads) = (&model.config().inputs, &model.config().heads);
-            let head = heads.first().map(|head| head.kind);
-            inputs == &decisions.spaces.inputs && head == Some(decisions.spaces.actions.head())
+            let needed = decisions.spaces.actions.heads();
+            let acts =
+                heads.len() >= needed.len() && heads.iter().zip(&needed).all(|(head, needed)| head.kind == needed.kind);
+            inputs == &decisions.spaces.inputs && acts
         });
         if !fits {
             let message = format!("{entity} cannot decide: its memory is no model that was trained to see and act so");
@@ -131,7 +140,7 @@ fn decide<S: Component, A: Act>(
     mut decisions: ResMut<Decisions<S, A>>,
     mut failures: MessageWriter<MemoryFailure>,
 ) {
-    let Decisions { spaces, choice, random, .. } = &mut *decisions;
+    let Decisions { spaces, heads, said, choice, random, .. } = &mut *decisions;
     for (entity, recall, mut act, mut verdict, mut previous) in &mut agents {
         *verdict = Verdict::default();
         if previous.action.as_deref().is_some_and(|action| !spaces.is_action(action)) {
@@ -139,16 +148,19 @@ fn decide<S: Component, A: Act>(
             failures.write(MemoryFailure { message });
             *previous = PreviousAction::default();
         }
-        let said = recall.heads().first();
-        if said.is_some_and(|said| said.len() != spaces.actions.head().size()) {
+        let answered = !recall.heads().is_empty();
+        let own = recall.heads().iter().take(heads.len());
+        if answered && !own.clone().map(Vec::len).eq(heads.iter().copied()) {
             act.decide(None);
             continue;
         }
         // A refusal changes the component as well.
-        if let Some(said) = said.filter(|_| recall.is_changed() && recall.error.is_none()) {
+        if answered && recall.is_changed() && recall.error.is_none() {
             previous.ticks += 1;
             let action = previous.action.get_or_insert_default();
             action.resize(spaces.actions.size(), 0.0);
+            said.clear();
+            own.for_each(|head| said.extend(head));
             choose(spaces.actions, said, *choice, random, action);
         }
         act.decide(previous.action.as_deref().map(|action| spaces.action(action)));
