@@ -9,7 +9,7 @@ use crate::memories::MemoryName;
 use crate::policy::{PolicyConfig, PreviousActionInput, Spaces};
 use crate::ppo::PpoConfig;
 use crate::program::NormalisationChoice;
-use crate::trainer::{Record, TrainingConfig, train};
+use crate::trainer::{LEARNING_RATE, Record, TrainingConfig, train};
 use candle_core::Device;
 use clap::Args;
 use infformer::model::Normalisation;
@@ -31,6 +31,9 @@ pub struct Options {
     /// Parts that the members are split into, a step of the weights each an epoch; it divides 64.
     #[arg(long, default_value_t = PpoConfig::default().minibatches)]
     pub minibatches: usize,
+    /// Length of a step of the weights; it falls to 0 over the run.
+    #[arg(long, default_value_t = LEARNING_RATE)]
+    pub learning_rate: f64,
     /// What of each policy passes a layer normalisation.
     #[arg(long, value_enum, default_value = "everything")]
     pub normalisation: NormalisationChoice,
@@ -117,11 +120,12 @@ pub fn cell_run(
     steps: u64,
     options: Options,
 ) -> Result<TrainingConfig> {
-    let Options { entropy, gamma, minibatches, normalisation, previous_action } = options;
+    let Options { entropy, gamma, minibatches, learning_rate, normalisation, previous_action } = options;
     let spaces = Spaces::of(&*environment.make(), Some(CLOCK)).with_previous_action(previous_action);
     let policy = PolicyConfig { normalisation: normalisation.into(), ..PolicyConfig::named(memory, &spaces)? };
     let ppo = PpoConfig { entropy, gamma, minibatches, ..PpoConfig::default() };
-    let config = TrainingConfig::new(&environment.name(), policy, ppo, steps, seed);
+    let mut config = TrainingConfig::new(&environment.name(), policy, ppo, steps, seed);
+    config.optimiser.learning_rate = learning_rate;
     config.validate()?;
     Ok(config)
 }
@@ -134,6 +138,7 @@ fn unusual(config: &TrainingConfig) -> String {
         ("entropy", own.entropy, usual.entropy),
         ("gamma", own.gamma, usual.gamma),
         ("minibatches", own.minibatches as f64, usual.minibatches as f64),
+        ("learning-rate", config.optimiser.learning_rate, LEARNING_RATE),
     ] {
         if own != usual {
             told.push(format!("{name} {own}"));

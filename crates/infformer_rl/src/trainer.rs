@@ -50,6 +50,9 @@ fn default_checkpoint_every() -> u64 {
     20
 }
 
+/// How far a step of the weights moves them, if nothing else is said.
+pub const LEARNING_RATE: f64 = 1e-3;
+
 impl TrainingConfig {
     /// A run of a policy with the usual settings: 1e-3 falling to 0 over the run, shares of it as
     /// [`MemoryConfig::shares`](crate::memories::MemoryConfig::shares) has them, gradients of norm .5 at most.
@@ -60,7 +63,7 @@ impl TrainingConfig {
             policy,
             ppo,
             optimiser: OptimiserConfig {
-                learning_rate: 1e-3,
+                learning_rate: LEARNING_RATE,
                 warm_up: 10,
                 weight_decay: 0.0,
                 betas: (0.9, 0.999),

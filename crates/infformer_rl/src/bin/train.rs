@@ -14,7 +14,7 @@ use infformer_rl::policy::{Policy, PolicyConfig, PreviousActionInput, Spaces};
 use infformer_rl::ppo::PpoConfig;
 use infformer_rl::probe::{Dependence, Dependences, probe};
 use infformer_rl::program::{self, DeviceChoice, NormalisationChoice};
-use infformer_rl::trainer::{TrainingConfig, train};
+use infformer_rl::trainer::{LEARNING_RATE, TrainingConfig, train};
 use infformer_rl::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, default_value_t = PpoConfig::default().entropy)]
     entropy: f64,
     /// Length of a step of the weights; it falls to 0 over the run.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = LEARNING_RATE)]
     learning_rate: f64,
     /// Seed of weights, episodes and actions.
     #[arg(long, default_value_t = 0)]
