@@ -103,6 +103,20 @@ fn a_pole_is_balanced() {
     std::fs::remove_dir_all(path).unwrap();
 }
 
+/// Trains a small network in a small environment; its greedy mean return of 100 episodes.
+fn learnt<E: Environment + Default + 'static>(name: &str, memory: MemoryName, steps: u64) -> f64 {
+    let path = folder(name);
+    let ppo = PpoConfig { members: 32, ticks: 32, minibatches: 4, ..PpoConfig::default() };
+    let config = small(name, memory, ppo, steps);
+    let make = || Box::<E>::default() as Box<dyn Environment>;
+    let stop = AtomicBool::new(false);
+    let trained = train(&config, &make, &path, &Device::Cpu, &stop).unwrap();
+    let wanted = EvaluationConfig { episodes: 100, seed: 1 };
+    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean();
+    std::fs::remove_dir_all(path).unwrap();
+    found
+}
+
 /// A number is shown, then nothing for three ticks; the last action is to be that number.
 #[derive(Default)]
 struct Echo {
@@ -146,16 +160,8 @@ impl Environment for Echo {
 /// Actions that are numbers. Who remembers nothing says 0 at best: .6.
 #[test]
 fn a_number_is_remembered_and_said() {
-    let path = folder("echo");
-    let ppo = PpoConfig { members: 32, ticks: 32, minibatches: 4, ..PpoConfig::default() };
-    let config = small("echo", MemoryName::Gru, ppo, 80_000);
-    let make = || Box::<Echo>::default() as Box<dyn Environment>;
-    let stop = AtomicBool::new(false);
-    let trained = train(&config, &make, &path, &Device::Cpu, &stop).unwrap();
-    let wanted = EvaluationConfig { episodes: 100, seed: 1 };
-    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean();
-    assert!(found >= 0.85, "{found} {:?}", trained.progress);
-    std::fs::remove_dir_all(path).unwrap();
+    let found = learnt::<Echo>("echo", MemoryName::Gru, 80_000);
+    assert!(found >= 0.85, "{found}");
 }
 
 /// Two tokens are shown, then nothing for three ticks; the last action is to be both.
@@ -203,16 +209,8 @@ impl Environment for Twice {
 /// Actions of two choices. Who remembers neither gets half of one and a third of the other: .42; who remembers one alone, .75 at most.
 #[test]
 fn two_tokens_are_remembered_and_said() {
-    let path = folder("twice");
-    let ppo = PpoConfig { members: 32, ticks: 32, minibatches: 4, ..PpoConfig::default() };
-    let config = small("twice", MemoryName::InfformerAdaptive, ppo, 40_000);
-    let make = || Box::<Twice>::default() as Box<dyn Environment>;
-    let stop = AtomicBool::new(false);
-    let trained = train(&config, &make, &path, &Device::Cpu, &stop).unwrap();
-    let wanted = EvaluationConfig { episodes: 100, seed: 1 };
-    let found = evaluate(&trained.policy, &make, wanted, Choice::Greedy, &Device::Cpu, &stop).unwrap().mean();
-    assert!(found >= 0.95, "{found} {:?}", trained.progress);
-    std::fs::remove_dir_all(path).unwrap();
+    let found = learnt::<Twice>("twice", MemoryName::InfformerAdaptive, 40_000);
+    assert!(found >= 0.95, "{found}");
 }
 
 fn weights(policy: &Policy) -> Vec<f32> {

@@ -48,8 +48,8 @@ impl<S: Component + Observe, A: Act> BevyGame<S, A> {
         Self { app, agents, returns, seen: vec![0.0; width::<S>()], over: true }
     }
 
-    /// Begins an episode to see whether the game can be played. Errors: there is not exactly one agent, or it sees more
-    /// or less than its groups say.
+    /// Begins an episode to see whether the game can be played. Errors: its actions are none, there is not exactly one
+    /// agent, or it sees more or less than its groups say.
     pub fn check(&mut self) -> Result<()> {
         A::actions().validate()?;
         self.begin(0);

@@ -84,8 +84,8 @@ struct Arguments {
     /// Tell what the last decisions of so many episodes depend on.
     #[arg(long, default_value_t = 0)]
     probe: usize,
-    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it. Say the `--clock` and the `--previous-action` that it was
-    /// trained with.
+    /// Train nothing: evaluate the model in this file, NAME.model.ron with NAME.safetensors beside it. Say the `--clock` and
+    /// the `--previous-action` that it was trained with.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "normalisation", "steps", "members", "epochs", "minibatches",
         "gamma", "lambda", "entropy", "learning_rate", "stop_at", "output"])]
     evaluate: Option<PathBuf>,
