@@ -73,7 +73,7 @@ pub fn run(folder: &Path, rounds: usize) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let mut couriers = app.world_mut().query_filtered::<&Verdict, With<Courier>>();
-    let mut right = 0;
+    let (mut right, mut returns) = (0, 0.0);
     for round in 0..rounds {
         app.world_mut().trigger(BeginEpisode { seed: evaluation_seed(ROUNDS, round) });
         app.world_mut().flush();
@@ -82,12 +82,15 @@ pub fn run(folder: &Path, rounds: usize) -> Result<()> {
             if let Some(failure) = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next() {
                 return Err(Error::Configuration(failure.message));
             }
-            if let Some(verdict) = couriers.iter(app.world()).find(|verdict| verdict.ending != Ending::Running) {
+            let verdict = couriers.single(app.world()).map_err(|error| Error::Configuration(error.to_string()))?;
+            returns += f64::from(verdict.reward);
+            if verdict.ending != Ending::Running {
                 right += usize::from(verdict.reward > 0.0);
                 break;
             }
         }
     }
-    println!("in the game: the right door in {:.3} of {rounds} rounds", right as f64 / rounds as f64);
+    let (right, mean) = (right as f64 / rounds as f64, returns / rounds as f64);
+    println!("in the game: the right door in {right:.3} of {rounds} rounds, return {mean:.5}");
     Ok(())
 }

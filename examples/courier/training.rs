@@ -53,7 +53,8 @@ pub fn run(folder: &Path, steps: u64, seed: u64, rounds: usize) -> Result<()> {
     }
     let wanted = EvaluationConfig { episodes: rounds, seed: ROUNDS };
     let found = evaluate(&trained.policy, &make, wanted, CHOICE, &Device::Cpu, &stop)?;
-    println!("in training's games: the right door in {:.3} of {rounds} rounds", found.successes());
+    let (right, mean) = (found.successes(), found.mean());
+    println!("in training's games: the right door in {right:.3} of {rounds} rounds, return {mean:.5}");
     println!("the model is in {}; `-- play` plays with it", folder.display());
     Ok(())
 }

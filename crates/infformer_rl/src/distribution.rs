@@ -3,7 +3,8 @@
 use crate::environment::ActionSpace;
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Tensor};
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// ½·ln 2π
@@ -16,6 +17,12 @@ pub enum Choice {
     Drawn,
     /// The most probable.
     Greedy,
+}
+
+/// What the actions of one episode are drawn by, in evaluations and in games: it follows from the episode's seed, and is apart from
+/// what an environment draws by that seed.
+pub fn draws(episode: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(episode ^ 0xd4a3_5000_ac71_0000)
 }
 
 /// Takes one action from what a policy says of it (logits, or means and logarithms of standard deviations), into `action`;

@@ -1,14 +1,12 @@
 //! What a policy reaches on episodes whose seeds are given.
 
-use crate::distribution::{Choice, choose};
+use crate::distribution::{Choice, choose, draws};
 use crate::environment::{Ending, Environment};
 use crate::environment_batch::{Make, episode_seed};
 use crate::error::Result;
 use crate::policy::{Policy, Spaces};
 use candle_core::{Device, Tensor};
 use infformer::model::Reset;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Episodes that are lived through.
@@ -16,8 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct EvaluationConfig {
     /// How many, side by side.
     pub episodes: usize,
-    /// Their seeds, and the draws of actions, follow from it. Training never uses the same episodes. Drawn actions are one
-    /// sequence of draws for all of them: they are the same again only with as many episodes.
+    /// Their seeds, and the draws of actions by them, follow from it. Training never uses the same episodes.
     pub seed: u64,
 }
 
@@ -70,11 +67,12 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let spaces: Spaces = policy.spaces().clone();
     let (channels, size) = (spaces.channels(), spaces.actions.size());
-    let mut random = ChaCha8Rng::seed_from_u64(config.seed ^ STREAM);
+    let seeds: Vec<u64> = (0..config.episodes).map(|number| evaluation_seed(config.seed, number)).collect();
+    let mut random: Vec<_> = seeds.iter().map(|seed| draws(*seed)).collect();
     let mut environments: Vec<Box<dyn Environment>> = (0..config.episodes).map(|_| make()).collect();
     let mut x = vec![0.0; config.episodes * channels];
-    for (number, (environment, x)) in environments.iter_mut().zip(x.chunks_exact_mut(channels)).enumerate() {
-        spaces.write(environment.reset(evaluation_seed(config.seed, number)), 0, None, x);
+    for ((environment, seed), x) in environments.iter_mut().zip(seeds).zip(x.chunks_exact_mut(channels)) {
+        spaces.write(environment.reset(seed), 0, None, x);
     }
     let mut found = Evaluation {
         returns: vec![0.0; config.episodes],
@@ -96,7 +94,7 @@ pub fn evaluate(
         let mut still = vec![];
         for (row, said) in said.chunks_exact(said.len() / living.len()).enumerate() {
             let member = living[row];
-            choose(spaces.actions, said, choice, &mut random, &mut action);
+            choose(spaces.actions, said, choice, &mut random[member], &mut action);
             let step = environments[member].step(spaces.action(&action));
             found.returns[member] += f64::from(step.reward);
             found.lengths[member] += 1;

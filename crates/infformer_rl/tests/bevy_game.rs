@@ -10,7 +10,7 @@ use bevy_infformer::{
 use candle_core::{DType, Tensor};
 use infformer::model::{Model, ModelConfig, Reset};
 use infformer_rl::bevy_game::{Act, BeginEpisode, BevyGame, PreviousAction, TrainedAgents, Verdict};
-use infformer_rl::distribution::{Choice, choose};
+use infformer_rl::distribution::{Choice, choose, draws};
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment};
 use infformer_rl::environment_batch::EnvironmentBatch;
 use infformer_rl::environments::{MemoryChain, Penalty, TMaze};
@@ -275,9 +275,16 @@ fn a_game_without_its_agent_says_so() {
     assert_eq!(empty.step(Action::Discrete(0)).ending, Ending::Running);
 }
 
-/// What a policy that takes its most probable actions lives through. Of the observation after the decision `lost`, counted from
+/// What a policy lives through. Of the observation after the decision `lost`, counted from
 /// 1, no decision comes: that one stands for a tick more.
-fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost: Option<usize>) -> Vec<(f32, Ending)> {
+fn evaluate(
+    policy: &Policy,
+    environment: &mut dyn Environment,
+    seed: u64,
+    choice: Choice,
+    lost: Option<usize>,
+) -> Vec<(f32, Ending)> {
+    let mut random = draws(seed);
     let spaces = policy.spaces().clone();
     let mut x = environment.reset(seed).to_vec();
     let seen = x.len();
@@ -293,7 +300,7 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
         state = after;
         if lost != Some(verdicts.len()) {
             let said: Vec<f32> = said.action.flatten_all().unwrap().to_vec1().unwrap();
-            choose(spaces.actions, &said, Choice::Greedy, &mut ChaCha8Rng::seed_from_u64(0), &mut action);
+            choose(spaces.actions, &said, choice, &mut random, &mut action);
             decisions += 1;
         }
         let step = environment.step(spaces.action(&action));
@@ -308,8 +315,8 @@ fn evaluate(policy: &Policy, environment: &mut dyn Environment, seed: u64, lost:
 const CLOCK: usize = 8;
 
 /// The game with its agent, whose memory is `model`, which sees its action before or does not.
-fn shipped<A: Act + Default>(model: Model, previous_action: PreviousActionInput) -> (App, Entity) {
-    let agents = TrainedAgents::<Sight, A>::new(Choice::Greedy);
+fn shipped<A: Act + Default>(model: Model, choice: Choice, previous_action: PreviousActionInput) -> (App, Entity) {
+    let agents = TrainedAgents::<Sight, A>::new(choice);
     let mut app = App::new();
     let runtime = RuntimeConfig { mode: RuntimeMode::Inline, ..default() };
     app.add_plugins((MinimalPlugins, AssetPlugin::default()))
@@ -329,12 +336,14 @@ fn shipped<A: Act + Default>(model: Model, previous_action: PreviousActionInput)
 #[test]
 fn a_model_does_in_the_game_what_it_does_in_training() {
     for previous_action in [PreviousActionInput::Shown, PreviousActionInput::Hidden] {
-        does_as_in_training::<Move>(previous_action);
-        does_as_in_training::<Turn>(previous_action);
+        for choice in [Choice::Greedy, Choice::Drawn] {
+            does_as_in_training::<Move>(choice, previous_action);
+            does_as_in_training::<Turn>(choice, previous_action);
+        }
     }
 }
 
-fn does_as_in_training<A: Act + Default>(previous_action: PreviousActionInput) {
+fn does_as_in_training<A: Act + Default>(choice: Choice, previous_action: PreviousActionInput) {
     let mut training = game_by::<A>();
     let spaces = Spaces::with_clock(training.observations(), training.actions(), Some(CLOCK));
     let spaces = spaces.with_previous_action(previous_action);
@@ -342,7 +351,7 @@ fn does_as_in_training<A: Act + Default>(previous_action: PreviousActionInput) {
     for weights in 0..2 {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, walker) = shipped::<A>(model, previous_action);
+        let (mut app, walker) = shipped::<A>(model, choice, previous_action);
         for seed in 0..5 {
             app.world_mut().trigger(BeginEpisode { seed });
             app.world_mut().flush();
@@ -354,7 +363,11 @@ fn does_as_in_training<A: Act + Default>(previous_action: PreviousActionInput) {
                 let verdict = app.world().get::<Verdict>(walker).unwrap();
                 verdicts.push((verdict.reward, verdict.ending));
             }
-            assert_eq!(verdicts, evaluate(&policy, &mut training, seed, None), "weights {weights}, seed {seed}");
+            assert_eq!(
+                verdicts,
+                evaluate(&policy, &mut training, seed, choice, None),
+                "weights {weights}, seed {seed}, {choice:?}"
+            );
         }
     }
 }
@@ -368,7 +381,7 @@ fn a_saved_game_goes_on() {
     for (weights, saved_after, played_on) in [(0, 1, None), (1, 4, None), (2, 4, Some(2)), (3, 1, Some(3))] {
         let policy = config.init(&spaces, weights, &Device::Cpu).unwrap();
         let model = || config.model_config(&spaces).unwrap().init_seeded(weights, DType::F32, &Device::Cpu).unwrap();
-        let (mut app, mut walker) = shipped::<Move>(model(), PreviousActionInput::Shown);
+        let (mut app, mut walker) = shipped::<Move>(model(), Choice::Greedy, PreviousActionInput::Shown);
         app.world_mut().trigger(BeginEpisode { seed: weights });
         app.world_mut().flush();
         app.update();
@@ -384,7 +397,7 @@ fn a_saved_game_goes_on() {
         let body = app.world().get::<Walker>(walker).unwrap().clone();
         match played_on {
             Some(ticks) => (0..ticks).for_each(|_| _ = update(&mut app, walker)),
-            None => (app, walker) = shipped::<Move>(model(), PreviousActionInput::Shown),
+            None => (app, walker) = shipped::<Move>(model(), Choice::Greedy, PreviousActionInput::Shown),
         }
         let now = LoadedClock::NewestAt(app.world().resource::<MemoryTick>().0);
         let load =
@@ -394,7 +407,11 @@ fn a_saved_game_goes_on() {
         while verdicts.last().is_some_and(|verdict| verdict.1 == Ending::Running) {
             verdicts.push(update(&mut app, walker));
         }
-        assert_eq!(verdicts, evaluate(&policy, &mut training, weights, Some(saved_after)), "weights {weights}");
+        assert_eq!(
+            verdicts,
+            evaluate(&policy, &mut training, weights, Choice::Greedy, Some(saved_after)),
+            "weights {weights}"
+        );
     }
 }
 
@@ -404,7 +421,7 @@ fn nobody_acts_by_what_was_never_decided() {
     let spaces = Spaces::of(&game(), Some(CLOCK));
     let config = PolicyConfig::named(MemoryName::Infformer, &spaces).unwrap().model_config(&spaces).unwrap();
     let model = |config: ModelConfig| config.init_seeded(0, DType::F32, &Device::Cpu).unwrap();
-    let (mut app, walker) = shipped::<Move>(model(config.clone()), PreviousActionInput::Shown);
+    let (mut app, walker) = shipped::<Move>(model(config.clone()), Choice::Greedy, PreviousActionInput::Shown);
     app.world_mut().trigger(BeginEpisode { seed: 0 });
     app.world_mut().flush();
     (0..3).for_each(|_| app.update());
@@ -457,7 +474,7 @@ fn is_refused<A: Act + Default>(spaces: &Spaces, previous_action: PreviousAction
     let model = || config.model_config(spaces).unwrap().init_seeded(0, DType::F32, &Device::Cpu).unwrap();
     let needed = Spaces::with_clock(game().observations(), A::actions(), Some(CLOCK));
     assert!(Policy::from_model(model(), &needed.with_previous_action(previous_action)).is_err());
-    let (mut app, walker) = shipped::<A>(model(), previous_action);
+    let (mut app, walker) = shipped::<A>(model(), Choice::Greedy, previous_action);
     app.update();
     let failure = app.world_mut().resource_mut::<Messages<MemoryFailure>>().drain().next().unwrap();
     assert!(failure.message.contains("trained to see and act so"), "{}", failure.message);

@@ -1,14 +1,13 @@
 //! The shipped game: agents whose models decide.
 
 use super::{Act, BeginEpisode, PreviousAction, Verdict, inputs};
-use crate::distribution::{Choice, choose};
+use crate::distribution::{Choice, choose, draws};
 use crate::policy::{PreviousActionInput, Spaces};
 use bevy::ecs::entity_disabling::Disabled;
 use bevy::prelude::*;
 use bevy_infformer::{
     MemoryAgent, MemoryAsset, MemoryFailure, MemorySlot, MemorySystems, Observations, Observe, Recall, ResetMemory,
 };
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::marker::PhantomData;
 
@@ -26,7 +25,8 @@ pub struct TrainedAgents<S, A> {
 }
 
 impl<S, A> TrainedAgents<S, A> {
-    /// Agents that take their most probable action, or draw it as in training, from a fixed seed.
+    /// Agents that take their most probable action, or draw it as in training. An agent alone draws what it does in an
+    /// [evaluation](crate::evaluation) of the episode with the seed of [`BeginEpisode`]; several draw in turn.
     pub fn new(choice: Choice) -> Self {
         Self { choice, clock: None, previous_action: PreviousActionInput::Shown, kinds: PhantomData }
     }
@@ -66,7 +66,7 @@ impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
             heads: heads.iter().map(|head| head.kind.size()).collect(),
             said: vec![],
             choice: self.choice,
-            random: ChaCha8Rng::seed_from_u64(0),
+            random: draws(0),
             kinds: PhantomData,
         })
         .register_type::<PreviousAction>()
@@ -86,7 +86,13 @@ impl<S: Component + Observe, A: Act> Plugin for TrainedAgents<S, A> {
 /// Agents that this plugin is for.
 type Trained<S, A> = (With<S>, With<A>, With<MemoryAgent>);
 
-fn forget<S: Component, A: Act>(_: On<BeginEpisode>, agents: Query<Entity, Trained<S, A>>, mut commands: Commands) {
+fn forget<S: Component, A: Act>(
+    begin: On<BeginEpisode>,
+    agents: Query<Entity, Trained<S, A>>,
+    mut decisions: ResMut<Decisions<S, A>>,
+    mut commands: Commands,
+) {
+    decisions.random = draws(begin.seed);
     agents.iter().for_each(|entity| commands.trigger(ResetMemory { entity }));
 }
 

@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Trains a policy with a memory by PPO. Ctrl-C stops it; the same command goes on.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// An environment's name, or a file that ends in .ron with the whole training: only what is not in it can be given besides.
+    /// An environment's name, or a file that ends in .ron with the whole training: only the seed and what is not in it can be given
+    /// besides.
     run: String,
     /// What the policy remembers with.
     #[arg(long, value_enum, default_value = "infformer")]
@@ -65,14 +66,14 @@ struct Arguments {
     /// Length of a step of the weights; it falls to 0 over the run.
     #[arg(long, default_value_t = LEARNING_RATE)]
     learning_rate: f64,
-    /// Seed of weights, episodes and actions.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of weights, episodes and actions. If not given, what the file says, or 0.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The run ends when the mean return of as many episodes as there are members reaches this; the policy that did so is kept as it is.
     #[arg(long)]
     stop_at: Option<f64>,
     /// Folder for run.ron, checkpoint, metrics.jsonl, TensorBoard events and weights. If not given, target/train/…; of a run.ron the
-    /// folder that it lies in.
+    /// folder that it lies in (another seed needs another).
     #[arg(long)]
     output: Option<PathBuf>,
     /// Episodes of the evaluation, all with seeds of their own.
@@ -107,7 +108,7 @@ enum ChoiceName {
 }
 
 /// What a file has itself.
-const OF_THE_RUN: [&str; 15] = [
+const OF_THE_RUN: [&str; 14] = [
     "memory",
     "clock",
     "previous_action",
@@ -121,7 +122,6 @@ const OF_THE_RUN: [&str; 15] = [
     "lambda",
     "entropy",
     "learning_rate",
-    "seed",
     "stop_at",
 ];
 
@@ -143,10 +143,11 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
     if arguments.run.ends_with(".ron") {
         let path = PathBuf::from(&arguments.run);
         let text = std::fs::read_to_string(&path).map_err(|error| Error::File { path, error })?;
-        return TrainingConfig::from_ron(&text).map_err(|error| match error {
+        let config = TrainingConfig::from_ron(&text).map_err(|error| match error {
             Error::Configuration(message) => Error::Configuration(format!("{}: {message}", arguments.run)),
             other => other,
-        });
+        })?;
+        return Ok(TrainingConfig { seed: arguments.seed.unwrap_or(config.seed), ..config });
     }
     let environment = program::environment(&arguments.run)?;
     let spaces = Spaces::of(&*environment.make(), arguments.clock).with_previous_action(arguments.previous_action);
@@ -166,7 +167,7 @@ fn configure(arguments: &Arguments) -> Result<TrainingConfig> {
         ..PpoConfig::default()
     };
     ppo.validate()?;
-    let mut config = TrainingConfig::new(&arguments.run, policy, ppo, arguments.steps, arguments.seed);
+    let mut config = TrainingConfig::new(&arguments.run, policy, ppo, arguments.steps, arguments.seed.unwrap_or(0));
     config.optimiser.learning_rate = arguments.learning_rate;
     config.stop_at = arguments.stop_at;
     Ok(config)
@@ -260,7 +261,11 @@ fn trained(
         // What a training wrote belongs to its folder.
         (None, Some(name), Some(folder)) if name == "run.ron" => folder.to_path_buf(),
         (None, Some(name), _) if arguments.run.ends_with(".ron") => {
-            Path::new("target/train").join(Path::new(name).with_extension(""))
+            let mut name = Path::new(name).with_extension("");
+            if let Some(seed) = arguments.seed {
+                name.as_mut_os_string().push(format!("-{seed}"));
+            }
+            Path::new("target/train").join(name)
         }
         _ => {
             let name = format!("{}-{}-{}", config.environment, arguments.memory.name(), config.seed);
