@@ -21,8 +21,6 @@ pub const STREET: f32 = 40.0;
 pub const SQUARE: f32 = 2.0;
 /// Width of a door in metres.
 pub const DOOR: f32 = 1.0;
-/// The least and the largest return: too late, or straight to the right door.
-pub const RETURNS: [f64; 2] = [-0.5, 1.5];
 
 const TICK: Duration = Duration::from_millis(125);
 /// Metres a second: one a tick.

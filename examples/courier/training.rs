@@ -1,6 +1,6 @@
 //! Training: many games side by side, one policy.
 
-use crate::game::{CourierGame, RETURNS, Sight, Walk};
+use crate::game::{CourierGame, Sight, Walk};
 use bevy::prelude::*;
 use bevy_infformer::infformer::{Device, weights};
 use infformer_rl::Result;
@@ -26,13 +26,12 @@ pub const CHOICE: Choice = Choice::Drawn;
 fn game() -> BevyGame<Sight, Walk> {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, CourierGame { memory: Handle::default() }));
-    BevyGame::new(app, RETURNS)
+    BevyGame::new(app)
 }
 
 /// Trains, saves and judges.
 pub fn run(folder: &Path, steps: u64, seed: u64, rounds: usize) -> Result<()> {
     let mut first = game();
-    first.check()?;
     println!("the game alone: {:.0} ticks/s", speed(&mut first));
     let policy = PolicyConfig::named(MemoryName::Infformer, &Spaces::of(&first, None))?;
     let ppo = PpoConfig { ticks: 128, minibatches: 8, ..PpoConfig::default() };

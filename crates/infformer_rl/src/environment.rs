@@ -32,9 +32,6 @@ use std::ops::Range;
 ///     fn actions(&self) -> ActionSpace {
 ///         ActionSpace::Discrete(2)
 ///     }
-///     fn returns(&self) -> [f64; 2] {
-///         [-1.0, 1.0]
-///     }
 ///     fn reset(&mut self, seed: u64) -> &[f32] {
 ///         // Seeds are well mixed: any bit will do.
 ///         self.was = if seed & 1 == 0 { -1.0 } else { 1.0 };
@@ -68,14 +65,26 @@ pub trait Environment: Send {
     /// What an action is.
     fn actions(&self) -> ActionSpace;
 
-    /// The least and the largest return that an episode can have.
-    fn returns(&self) -> [f64; 2];
+    /// The least and the largest return that an episode can have, as far as they are known.
+    fn returns(&self) -> [f64; 2] {
+        [f64::NEG_INFINITY, f64::INFINITY]
+    }
 
     /// Begins an episode; gives the first observation, one number a channel.
     fn reset(&mut self, seed: u64) -> &[f32];
 
     /// Acts. After an ending, or before the first reset, nothing more happens: the step says `Terminated`.
     fn step(&mut self, action: Action) -> Step<'_>;
+
+    /// Says what is wrong, if anything is, by the beginning of an episode: trainings, evaluations and probes begin so.
+    fn check(&mut self) -> Result<()> {
+        self.actions().validate()?;
+        let expected = self.observations().iter().map(Input::channels).sum();
+        match self.reset(0).len() {
+            found if found == expected => Ok(()),
+            found => Err(Error::Observation { found, expected }),
+        }
+    }
 
     /// Whether a step is long enough to be worth another thread, as that of a whole game is. If it is, the members of a
     /// batch are stepped side by side.
@@ -103,7 +112,7 @@ pub enum Action<'a> {
     Discrete(usize),
     /// The choice in each place, a whole number counted from 0. One that does not exist counts as the last.
     MultiDiscrete(&'a [f32]),
-    /// Numbers. Those beyond −1 and 1 count as the bound.
+    /// Numbers, as they were drawn. Those beyond −1 and 1 count as the bound: see [`numbers`](Action::numbers).
     Continuous(&'a [f32]),
 }
 
@@ -183,6 +192,16 @@ impl Action<'_> {
             }
         }
         chosen
+    }
+
+    /// The numbers, those beyond −1 and 1 as the bound; an action of another kind, or of another size, is 0 in each.
+    pub fn numbers<const SIZE: usize>(&self) -> [f32; SIZE] {
+        match self {
+            Action::Continuous(numbers) if numbers.len() == SIZE => {
+                std::array::from_fn(|place| numbers[place].clamp(-1.0, 1.0))
+            }
+            _ => [0.0; SIZE],
+        }
     }
 }
 

@@ -59,7 +59,8 @@ pub struct Outcome {
 
 impl EnvironmentBatch {
     /// `members` environments of these `spaces`, all at the beginning of an episode that follows from `seed`, member and number.
-    pub fn new(make: Make, spaces: Spaces, members: usize, seed: u64) -> Self {
+    /// Errors: an environment shows more or less than its spaces say.
+    pub fn new(make: Make, spaces: Spaces, members: usize, seed: u64) -> Result<Self> {
         let nothing = Outcome { reward: 0.0, ending: Ending::Running, finished: None };
         let member = |number| {
             let last = vec![0.0; spaces.channels()];
@@ -81,9 +82,9 @@ impl EnvironmentBatch {
                 .ok();
         }
         for (member, x) in batch.members.iter_mut().zip(batch.x.chunks_exact_mut(batch.spaces.channels())) {
-            member.begin(&batch.spaces, batch.seed, x);
+            member.begin(&batch.spaces, batch.seed, x)?;
         }
-        batch
+        Ok(batch)
     }
 
     /// Members.
@@ -102,7 +103,7 @@ impl EnvironmentBatch {
     }
 
     /// Acts in all environments, `actions` \[members, size\]: choices as whole numbers. Heavy environments are stepped on all
-    /// cores. Errors: another number of them, and nothing moves.
+    /// cores. Errors: another number of them, and nothing moves; an observation of another width.
     pub fn step(&mut self, actions: &[f32]) -> Result<&[Outcome]> {
         let expected = self.members.len() * self.spaces.actions.size();
         if actions.len() != expected {
@@ -113,11 +114,12 @@ impl EnvironmentBatch {
         let rows = self.x.chunks_exact_mut(spaces.channels());
         let actions = actions.chunks_exact(spaces.actions.size());
         let all = self.members.iter_mut().zip(rows).zip(actions.zip(&mut self.outcomes));
+        let act = |((member, x), (action, out)): ((&mut Member, &mut [f32]), (&[f32], &mut Outcome))| {
+            member.act(spaces, seed, action, x).map(|outcome| *out = outcome)
+        };
         match &self.threads {
-            Some(threads) => threads.install(|| {
-                all.par_bridge().for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x));
-            }),
-            None => all.for_each(|((member, x), (action, out))| *out = member.act(spaces, seed, action, x)),
+            Some(threads) => threads.install(|| all.par_bridge().try_for_each(act))?,
+            None => { all }.try_for_each(act)?,
         }
         Ok(&self.outcomes)
     }
@@ -143,13 +145,13 @@ impl EnvironmentBatch {
         let members = self.members.iter_mut().zip(self.x.chunks_exact_mut(spaces.channels()));
         for ((member, x), saved) in members.zip(episodes) {
             member.episode = Episode { number: saved.number, ..Episode::default() };
-            member.begin(spaces, seed, x);
+            member.begin(spaces, seed, x)?;
             let (mut total, mut ended) = (0.0, false);
             for (tick, action) in saved.actions.chunks_exact(spaces.actions.size()).enumerate() {
                 let step = member.environment.step(spaces.action(action));
                 total += f64::from(step.reward);
                 ended |= step.ending != Ending::Running;
-                spaces.write(step.observation, tick + 1, Some(action), x);
+                spaces.write(step.observation, tick + 1, Some(action), x)?;
             }
             if ended || total != saved.total {
                 let (number, member, was) = (saved.number, member.number, saved.total);
@@ -168,16 +170,16 @@ impl EnvironmentBatch {
 
 impl Member {
     /// Begins the episode of the present number; `x` is what the policy sees then.
-    fn begin(&mut self, spaces: &Spaces, seed: u64, x: &mut [f32]) {
+    fn begin(&mut self, spaces: &Spaces, seed: u64, x: &mut [f32]) -> Result<()> {
         let seed = episode_seed(seed, self.number, self.episode.number);
-        spaces.write(self.environment.reset(seed), 0, None, x);
+        spaces.write(self.environment.reset(seed), 0, None, x)
     }
 
-    fn act(&mut self, spaces: &Spaces, seed: u64, action: &[f32], x: &mut [f32]) -> Outcome {
+    fn act(&mut self, spaces: &Spaces, seed: u64, action: &[f32], x: &mut [f32]) -> Result<Outcome> {
         let step = self.environment.step(spaces.action(action));
         let (reward, ending) = (step.reward, step.ending);
         let episode = &mut self.episode;
-        spaces.write(step.observation, episode.ticks + 1, Some(action), x);
+        spaces.write(step.observation, episode.ticks + 1, Some(action), x)?;
         episode.actions.extend_from_slice(action);
         episode.ticks += 1;
         episode.total += f64::from(reward);
@@ -187,9 +189,9 @@ impl Member {
             // The actions' room is kept.
             episode.actions.clear();
             (episode.number, episode.ticks, episode.total) = (episode.number + 1, 0, 0.0);
-            self.begin(spaces, seed, x);
+            self.begin(spaces, seed, x)?;
         }
-        Outcome { reward, ending, finished }
+        Ok(Outcome { reward, ending, finished })
     }
 }
 

@@ -36,11 +36,12 @@ pub use t_maze::{Penalty, TMaze};
 
 use crate::environment::{Ending, Environment, Step};
 use infformer::model::Input;
-use serde::{Deserialize, Serialize};
 
-/// Which environment, and how hard it is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Bits of a memory chain, at most: an observation has one number for each.
+const MOST_BITS: usize = 1_000;
+
+/// Which environment, and how hard it is. Files hold its [`name`](EnvironmentConfig::name).
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EnvironmentConfig {
     /// The suit of the very first card, again and again.
     RepeatFirst(Difficulty),
@@ -93,7 +94,7 @@ pub enum EnvironmentConfig {
 }
 
 /// How hard a POPGym environment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difficulty {
     /// Short.
     Easy,
@@ -182,7 +183,7 @@ impl EnvironmentConfig {
             }
         } else if let Some(rest) = name.strip_prefix("memory-chain-") {
             let (length, bits) = rest.split_once("-bits-").unwrap_or((rest, "1"));
-            Self::MemoryChain { length: number(length)?, bits: number(bits)? }
+            Self::MemoryChain { length: number(length)?, bits: number(bits).filter(|bits| *bits <= MOST_BITS)? }
         } else {
             Self::all().into_iter().find(|config| config.name() == name)?
         };

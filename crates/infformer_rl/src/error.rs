@@ -14,9 +14,20 @@ pub enum Error {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The run's configuration makes no sense.
-    #[error("training configuration: {0}")]
+    /// What is asked for makes no sense.
+    #[error("{0}")]
     Configuration(String),
+    /// An environment shows more or less than it says.
+    #[error(
+        "an observation of {found} numbers was shown, and the environment's observations have {expected}: it is to show one number \
+         a channel at every tick"
+    )]
+    Observation {
+        /// Numbers that were shown.
+        found: usize,
+        /// Channels of the observations.
+        expected: usize,
+    },
     /// An episode cannot begin so.
     #[error("beginning of an episode: {0}")]
     Beginning(String),
@@ -28,13 +39,18 @@ pub enum Error {
         /// What does not fit.
         message: String,
     },
-    /// The loss is no number any more.
-    #[error("the loss is {loss} at step {step}: lower the learning rate or clip harder; the last checkpoint is kept")]
+    /// The loss, or its gradient, is no number any more.
+    #[error(
+        "the loss is {loss} and its gradient has the norm {norm} at step {step}: lower the learning rate or clip harder; the last \
+         checkpoint is kept"
+    )]
     Diverged {
         /// At which step.
         step: u64,
         /// The loss found.
-        loss: f32,
+        loss: f64,
+        /// The norm of its gradient; NaN where the loss is no number.
+        norm: f64,
     },
     /// The model refuses.
     #[error(transparent)]

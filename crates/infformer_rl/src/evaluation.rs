@@ -56,7 +56,8 @@ pub fn evaluation_seed(seed: u64, number: usize) -> u64 {
     episode_seed(seed ^ STREAM, number, 0)
 }
 
-/// Lives through episodes; `stop` ends it early with those that are over.
+/// Lives through episodes; `stop` ends it early with those that are over. Errors: an environment that
+/// [`check`](Environment::check) refuses, or that shows more or less later.
 pub fn evaluate(
     policy: &Policy,
     make: Make,
@@ -71,8 +72,9 @@ pub fn evaluate(
     let mut random: Vec<_> = seeds.iter().map(|seed| draws(*seed)).collect();
     let mut environments: Vec<Box<dyn Environment>> = (0..config.episodes).map(|_| make()).collect();
     let mut x = vec![0.0; config.episodes * channels];
+    environments.first_mut().map_or(Ok(()), |first| first.check())?;
     for ((environment, seed), x) in environments.iter_mut().zip(seeds).zip(x.chunks_exact_mut(channels)) {
-        spaces.write(environment.reset(seed), 0, None, x);
+        spaces.write(environment.reset(seed), 0, None, x)?;
     }
     let mut found = Evaluation {
         returns: vec![0.0; config.episodes],
@@ -101,7 +103,7 @@ pub fn evaluate(
             found.last_rewards[member] = step.reward;
             if step.ending == Ending::Running {
                 let x = &mut x[member * channels..(member + 1) * channels];
-                spaces.write(step.observation, found.lengths[member], Some(&action), x);
+                spaces.write(step.observation, found.lengths[member], Some(&action), x)?;
                 still.push(row);
             }
         }

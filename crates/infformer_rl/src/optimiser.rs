@@ -48,6 +48,19 @@ impl Default for OptimiserConfig {
 impl OptimiserConfig {
     /// Says what is wrong with a run of `steps` steps, if anything is.
     pub(crate) fn validate(&self, steps: u64) -> std::result::Result<(), String> {
+        let Self { learning_rate, weight_decay, betas, clip, .. } = *self;
+        if !(learning_rate.is_finite() && learning_rate > 0.0) {
+            return Err(format!("optimiser.learning_rate is {learning_rate}: a number above 0"));
+        }
+        if !(weight_decay.is_finite() && weight_decay >= 0.0) {
+            return Err(format!("optimiser.weight_decay is {weight_decay}: a number of 0 or more"));
+        }
+        if ![betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)) {
+            return Err(format!("optimiser.betas are {betas:?}: both are 0 or more and below 1"));
+        }
+        if clip.is_nan() || clip <= 0.0 {
+            return Err(format!("optimiser.clip is {clip}: a number above 0, inf for no clipping"));
+        }
         if let Some((name, share)) = self.shares.iter().find(|(_, share)| !(share.is_finite() && **share >= 0.0)) {
             return Err(format!("optimiser.shares: {name} has {share}, a share is a number of 0 or more"));
         }
@@ -190,5 +203,27 @@ mod tests {
             assert!(Optimiser::new(&config, &parameters).unwrap_err().to_string().contains("gate.output.weight"));
         }
         assert!(OptimiserConfig { shares: shares("output.weight", f64::NAN), ..config }.validate(1).is_err());
+    }
+
+    #[test]
+    fn steps_that_make_no_sense_are_refused() {
+        let usual = OptimiserConfig::default;
+        assert!(
+            usual().validate(10).is_ok() && OptimiserConfig { clip: f64::INFINITY, ..usual() }.validate(10).is_ok()
+        );
+        for (wrong, name) in [
+            (OptimiserConfig { learning_rate: 0.0, ..usual() }, "learning_rate"),
+            (OptimiserConfig { learning_rate: -1e-3, ..usual() }, "learning_rate"),
+            (OptimiserConfig { learning_rate: f64::NAN, ..usual() }, "learning_rate"),
+            (OptimiserConfig { weight_decay: -0.1, ..usual() }, "weight_decay"),
+            (OptimiserConfig { betas: (1.0, 0.9), ..usual() }, "betas"),
+            (OptimiserConfig { betas: (0.9, f64::NAN), ..usual() }, "betas"),
+            (OptimiserConfig { clip: 0.0, ..usual() }, "clip"),
+            (OptimiserConfig { clip: f64::NAN, ..usual() }, "clip"),
+            (OptimiserConfig { decay_until: Some(9), warm_up: 1, ..usual() }, "decay_until"),
+        ] {
+            let refused = wrong.validate(10).unwrap_err();
+            assert!(refused.starts_with(&format!("optimiser.{name}")), "{refused}");
+        }
     }
 }

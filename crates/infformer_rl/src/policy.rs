@@ -129,10 +129,22 @@ impl Spaces {
     }
 
     /// What a policy sees \[channels\] at a tick of the episode, 0 the first: the observation, and the channels after it.
-    pub fn write(&self, observation: &[f32], tick: usize, previous: Option<&[f32]>, channels: &mut [f32]) {
-        let (seen, rest) = channels.split_at_mut(observation.len());
+    /// Errors: an observation of another width.
+    pub fn write(
+        &self,
+        observation: &[f32],
+        tick: usize,
+        previous: Option<&[f32]>,
+        channels: &mut [f32],
+    ) -> Result<()> {
+        let (found, expected) = (observation.len(), channels.len() - self.rest());
+        if found != expected {
+            return Err(Error::Observation { found, expected });
+        }
+        let (seen, rest) = channels.split_at_mut(expected);
         seen.copy_from_slice(observation);
         self.write_rest(tick, previous, rest);
+        Ok(())
     }
 
     /// Numbers as an action: a choice is a whole number.
@@ -337,15 +349,22 @@ impl PolicyConfig {
     }
 }
 
+/// Where what a model has is first not what is needed.
+fn difference<T: PartialEq + std::fmt::Debug>(kind: &str, found: &[T], needed: &[T]) -> Option<String> {
+    let place = (0..found.len().max(needed.len())).find(|place| found.get(*place) != needed.get(*place))?;
+    let tell = |of: &[T]| of.get(place).map_or("none".into(), |one| format!("{one:?}"));
+    Some(format!("its {kind} {place} is {}, needed is {}", tell(found), tell(needed)))
+}
+
 impl Policy {
     /// A trained model as a policy, for `spaces`. Errors: it has other inputs or heads.
     pub fn from_model(model: Model, spaces: &Spaces) -> Result<Self> {
-        if model.config().inputs != spaces.inputs || model.config().heads != spaces.heads() {
-            let (found, needed) = (model.config(), spaces.heads());
+        let found = model.config();
+        let difference = difference("input", &found.inputs, &spaces.inputs)
+            .or_else(|| difference("head", &found.heads, &spaces.heads()));
+        if let Some(difference) = difference {
             return Err(Error::Configuration(format!(
-                "the model has the inputs {:?} and the heads {:?}; the environment, with the clock and the previous action that \
-                 were asked for, needs {:?} and {needed:?}",
-                found.inputs, found.heads, spaces.inputs
+                "the model was trained on another environment, another clock or another previous action: {difference}"
             )));
         }
         Ok(Self {

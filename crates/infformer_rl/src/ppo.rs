@@ -150,7 +150,7 @@ impl PpoConfig {
                     false => f64::NAN,
                 };
                 if !norm.is_finite() {
-                    return Err(Error::Diverged { step: optimiser.steps, loss: found as f32 });
+                    return Err(Error::Diverged { step: optimiser.steps, loss: found, norm });
                 }
                 let beyond = ratio.detach().affine(1.0, -1.0)?.abs()?.gt(self.clip)?;
                 let beyond = beyond.to_dtype(candle_core::DType::F32)?.mean_all()?;

@@ -57,7 +57,7 @@ const SEGMENT: usize = 512;
 
 /// Lives through `episodes` of an evaluation, most probable actions, and asks what their last decisions depend on, at ages
 /// 0, 1, 2 to 3, 4 to 7 and so on; `stop` ends it with the episodes so far. Gradients are followed through the newest `ticks`, as
-/// many as they flow through in training.
+/// many as they flow through in training. Errors: as those of an [evaluation](crate::evaluation::evaluate).
 pub fn probe(
     policy: &Policy,
     make: Make,
@@ -68,14 +68,15 @@ pub fn probe(
     stop: &AtomicBool,
 ) -> Result<Dependences> {
     let mut environment = make();
+    environment.check()?;
     let mut found: Vec<Dependence> = vec![];
     let mut without_recurrence = vec![];
-    let mut other = live(policy, &mut *environment, evaluation_seed(seed, episodes), device)?;
+    let mut other = live(policy, &mut *environment, evaluation_seed(seed, episodes), device, stop)?;
     for number in 0..episodes {
+        let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device, stop)?;
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let episode = live(policy, &mut *environment, evaluation_seed(seed, number), device)?;
         let divergences = divergences(policy, &episode, &other, device)?;
         let state = before(policy, &episode, 1, device)?;
         let (looked, held) = (looked(policy, &episode, &state, device)?, held(policy, &episode, device)?);
@@ -121,12 +122,18 @@ fn of_ages<'a>(values: &'a [f64], ages: &RangeInclusive<usize>) -> &'a [f64] {
     &values[(*ages.start()).min(values.len())..(*ages.end() + 1).min(values.len())]
 }
 
-/// What the policy sees in an episode \[T, channels\], row by row, up to its last decision.
-fn live(policy: &Policy, environment: &mut dyn Environment, seed: u64, device: &Device) -> Result<Vec<f32>> {
+/// What the policy sees in an episode \[T, channels\], row by row, up to its last decision or until it is stopped.
+fn live(
+    policy: &Policy,
+    environment: &mut dyn Environment,
+    seed: u64,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Vec<f32>> {
     let spaces = policy.spaces();
     let (channels, mut action) = (spaces.channels(), vec![0.0; spaces.actions.size()]);
     let mut x = vec![0.0; channels];
-    spaces.write(environment.reset(seed), 0, None, &mut x);
+    spaces.write(environment.reset(seed), 0, None, &mut x)?;
     let mut state = policy.empty_state(1)?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for tick in 0.. {
@@ -135,11 +142,11 @@ fn live(policy: &Policy, environment: &mut dyn Environment, seed: u64, device: &
         state = after;
         choose(spaces.actions, &said, Choice::Greedy, &mut random, &mut action);
         let step = environment.step(spaces.action(&action));
-        if step.ending != Ending::Running {
+        if step.ending != Ending::Running || stop.load(Ordering::Relaxed) {
             break;
         }
         x.resize((tick + 2) * channels, 0.0);
-        spaces.write(step.observation, tick + 1, Some(&action), &mut x[(tick + 1) * channels..]);
+        spaces.write(step.observation, tick + 1, Some(&action), &mut x[(tick + 1) * channels..])?;
     }
     Ok(x)
 }

@@ -224,8 +224,12 @@ fn random(seed: u64, stream: Stream, update: u64) -> ChaCha8Rng {
 /// `folder`, and shows its progress on the standard error.
 ///
 /// `steps`, `stop_at` and the optimiser's `decay_until` may be changed between two calls. Errors: a configuration that
-/// makes no sense, a checkpoint of another one, files that cannot be read or written, a loss that is no number any more
+/// makes no sense, an environment that [`check`](crate::environment::Environment::check) refuses or that shows more or less later, a
+/// checkpoint of another configuration, files that cannot be read or written, a loss that is no number any more
 /// (the last checkpoint stays).
+///
+/// A program that trains begins with [`program::run`](crate::program::run): it sets the allocator, without which a training step
+/// takes up to twice as long, the threads, and a stack that long recurrences need.
 pub fn train(
     config: &TrainingConfig,
     make: Make,
@@ -236,14 +240,16 @@ pub fn train(
     config.validate()?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let PpoConfig { members, ticks, .. } = config.ppo;
-    let spaces = config.policy.spaces(&*make());
+    let mut first = make();
+    first.check()?;
+    let spaces = config.policy.spaces(&*first);
     let policy = config.policy.init(&spaces, config.seed, device)?;
     let mut optimiser = Optimiser::new(&config.optimiser, policy.parameters())?;
     let mut endless = TrainingConfig { steps: 0, stop_at: None, ..config.clone() };
     endless.optimiser.decay_until = None;
     let configuration = ron::to_string(&endless).map_err(|error| Error::Configuration(error.to_string()))?;
     let file = folder.join("checkpoint.safetensors");
-    let mut environments = EnvironmentBatch::new(make, spaces, members, config.seed);
+    let mut environments = EnvironmentBatch::new(make, spaces, members, config.seed)?;
     let mut state = policy.empty_state(members)?;
     let mut progress = Progress::default();
     if file.exists() {

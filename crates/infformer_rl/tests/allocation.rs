@@ -32,7 +32,7 @@ fn a_batch_allocates_nothing_after_its_longest_episode() {
         let config = EnvironmentConfig::parse(name).unwrap();
         let make = move || config.make();
         let spaces = Spaces::of(&*make(), Some(256));
-        let mut batch = EnvironmentBatch::new(&make, spaces, 4, 1);
+        let mut batch = EnvironmentBatch::new(&make, spaces, 4, 1).unwrap();
         let actions = [0.0; 4];
         (0..500).for_each(|_| _ = batch.step(&actions).unwrap());
         let counted = allocation_counter::measure(|| (0..500).for_each(|_| _ = batch.step(&actions).unwrap()));

@@ -147,7 +147,7 @@ fn game_by<A: Act + Default>() -> BevyGame<Sight, A> {
     app.add_systems(Startup, |mut commands: Commands| {
         commands.spawn(agent(Handle::default())).insert(A::default());
     });
-    BevyGame::new(app, [-1.0, 1.0])
+    BevyGame::new(app)
 }
 
 fn rules() -> TMaze {
@@ -176,9 +176,7 @@ fn live(environment: &mut dyn Environment, seed: u64) -> Vec<Tick> {
 fn it_is_the_pure_environment() {
     let (mut game, mut rules) = (game(), rules());
     game.check().unwrap();
-    assert_eq!((game.observations(), game.actions(), game.returns()), {
-        (rules.observations(), rules.actions(), rules.returns())
-    });
+    assert_eq!((game.observations(), game.actions()), (rules.observations(), rules.actions()));
     let mut won = 0;
     for seed in 0..200 {
         let (found, expected) = (live(&mut game, seed), live(&mut rules, seed));
@@ -190,11 +188,11 @@ fn it_is_the_pure_environment() {
 
 #[test]
 fn a_batch_of_games_is_a_batch_of_the_environment() {
-    let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game(), None), 5, 3);
-    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules(), None), 5, 3);
+    let mut games = EnvironmentBatch::new(&|| Box::new(game()), Spaces::of(&game(), None), 5, 3).unwrap();
+    let mut mazes = EnvironmentBatch::new(&|| Box::new(rules()), Spaces::of(&rules(), None), 5, 3).unwrap();
     let turns = game_by::<Turn>();
     let seen = turns.observations().len();
-    let mut turns = EnvironmentBatch::new(&|| Box::new(game_by::<Turn>()), Spaces::of(&turns, None), 5, 3);
+    let mut turns = EnvironmentBatch::new(&|| Box::new(game_by::<Turn>()), Spaces::of(&turns, None), 5, 3).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(0);
     for _ in 0..100 {
         assert_eq!(games.x(), mazes.x());
@@ -266,7 +264,7 @@ fn apps_on_several_threads_do_not_meet() {
 fn a_game_without_its_agent_says_so() {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, maze));
-    let mut empty: Maze = BevyGame::new(app, [-1.0, 1.0]);
+    let mut empty: Maze = BevyGame::new(app);
     let error = empty.check().unwrap_err().to_string();
     assert!(error.contains("0 entities"), "{error}");
     assert_eq!(empty.step(Action::Discrete(0)).ending, Ending::Terminated);

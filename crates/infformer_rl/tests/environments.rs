@@ -55,6 +55,8 @@ fn rewards(environment: &mut dyn Environment, actions: &[usize]) -> Vec<f32> {
     actions.iter().map(|action| act(environment, *action).reward).collect()
 }
 
+/// Rewards are f32: a thousand of them, none above 1 in size, each off by at most 6e-8 of itself, make less than 1e-5 where they sum to
+/// no more than a few.
 fn assert_close(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
 }
@@ -485,14 +487,12 @@ fn the_proof_of_memory_is_the_walk_to_the_good_end() {
 }
 
 #[test]
-fn names_and_files_are_inverted() {
+fn names_are_inverted() {
     let mut all = EnvironmentConfig::all();
     all.push(EnvironmentConfig::TMaze { corridor: 1_000_000, penalty: Penalty::AnyWrongMove });
     all.push(EnvironmentConfig::MemoryChain { length: 256, bits: 4 });
     for config in &all {
         assert_eq!(EnvironmentConfig::parse(&config.name()), Some(*config));
-        let text = serde_json::to_string(config).unwrap();
-        assert_eq!(serde_json::from_str::<EnvironmentConfig>(&text).unwrap(), *config);
     }
     let named = |name: &str| EnvironmentConfig::parse(name);
     assert_eq!(named("repeat-first-easy"), Some(EnvironmentConfig::RepeatFirst(Difficulty::Easy)));
@@ -500,8 +500,11 @@ fn names_and_files_are_inverted() {
     let maze = |penalty| Some(EnvironmentConfig::TMaze { corridor: 500, penalty });
     assert_eq!(named("t-maze-500"), maze(Penalty::BehindTime));
     assert_eq!(named("t-maze-500-any-wrong-move"), maze(Penalty::AnyWrongMove));
-    for name in ["", "repeat-first", "t-maze-", "t-maze-0", "t-maze-0500", "memory-chain-5-bits-1", "memory-chain--1"] {
+    for name in ["", "repeat-first", "t-maze-", "t-maze-0", "t-maze-0500", "memory-chain--1"] {
         assert_eq!(named(name), None, "{name}");
+    }
+    for bits in ["1", "1001", "999999999999999"] {
+        assert_eq!(named(&format!("memory-chain-5-bits-{bits}")), None, "{bits}");
     }
 }
 

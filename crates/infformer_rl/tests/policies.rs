@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use infformer::model::{Input, Normalisation, Reset};
 use infformer::{Channel, Scale};
 use infformer_rl::distribution::{Choice, choose, log_probability};
-use infformer_rl::environment::{ActionSpace, Ending};
+use infformer_rl::environment::{Action, ActionSpace, Ending};
 use infformer_rl::environments::EnvironmentConfig;
 use infformer_rl::memories::MemoryName;
 use infformer_rl::memory::MemoryState;
@@ -183,12 +183,17 @@ fn actions_are_shown_or_hidden() {
             assert_eq!(spaces.inputs.iter().map(name).collect::<Vec<_>>(), expected);
             assert_eq!((spaces.channels(), spaces.rest()), (5 + shown.len(), 3 + shown.len()));
             assert!(spaces.is_action(&action) && !spaces.is_action(&[9.0, f32::NAN]) && !spaces.is_action(&[]));
+            if actions == ActionSpace::Continuous(2) {
+                // Beyond the bounds it is the bound.
+                assert_eq!(spaces.action(&action).numbers(), [0.3, -1.0]);
+                assert_eq!((spaces.action(&action).numbers::<3>(), Action::Discrete(1).numbers()), ([0.0; 3], [0.0]));
+            }
             let mut x = vec![7.0; spaces.channels()];
             // A quarter of the period: sine 1, cosine 0.
-            spaces.write(&[0.5, 0.25], 1, Some(&action), &mut x);
+            spaces.write(&[0.5, 0.25], 1, Some(&action), &mut x).unwrap();
             assert_eq!((&x[..3], x[3].abs() < 1e-6), (&[0.5, 0.25, 1.0][..], true));
             assert_eq!(x[4..], [&shown[..], &[0.0]].concat());
-            spaces.write(&[0.5, 0.25], 0, None, &mut x);
+            spaces.write(&[0.5, 0.25], 0, None, &mut x).unwrap();
             assert_eq!(x[4..], [&vec![0.0; shown.len()][..], &[1.0]].concat());
         }
     }

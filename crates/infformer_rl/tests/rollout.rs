@@ -5,11 +5,14 @@
 use candle_core::{Device, Tensor};
 use infformer::model::Input;
 use infformer::{Channel, Scale};
+use infformer_rl::distribution::log_probability;
 use infformer_rl::environment::{Action, ActionSpace, Ending, Environment, Step};
 use infformer_rl::environment_batch::{EnvironmentBatch, episode_seed};
 use infformer_rl::memories::{MemoryConfig, MemoryName};
 use infformer_rl::memory::MemoryState;
+use infformer_rl::optimiser::{Optimiser, OptimiserConfig};
 use infformer_rl::policy::{Policy, PolicyConfig, Spaces};
+use infformer_rl::ppo::{PpoConfig, Update};
 use infformer_rl::rollout::{Discounts, Rollout};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -40,10 +43,6 @@ impl Environment for Lengths {
 
     fn actions(&self) -> ActionSpace {
         ActionSpace::Discrete(3)
-    }
-
-    fn returns(&self) -> [f64; 2] {
-        [0.0, 20.0]
     }
 
     fn reset(&mut self, seed: u64) -> &[f32] {
@@ -87,7 +86,7 @@ impl<'a> Alone<'a> {
 
     fn begin(&mut self, seed: u64) {
         let seen = self.environment.reset(episode_seed(seed, self.member, self.number)).to_vec();
-        self.policy.spaces().write(&seen, 0, None, &mut self.x);
+        self.policy.spaces().write(&seen, 0, None, &mut self.x).unwrap();
         (self.state, self.tick) = (self.policy.empty_state(1).unwrap(), 0);
     }
 
@@ -99,26 +98,37 @@ impl<'a> Alone<'a> {
     }
 }
 
+const SEED: u64 = 5;
+const TICKS: usize = 23;
+
+fn make() -> Box<dyn Environment> {
+    Box::<Lengths>::default()
+}
+
+/// A policy whose values and probabilities differ from tick to tick by much more than the tolerances.
+fn decided(name: MemoryName) -> Policy {
+    let mut memory = name.config(16);
+    // Episodes that are longer than the window: signals are written, and begin anew.
+    if let MemoryConfig::Transformer { short_term, chunk, .. } = &mut memory {
+        (*short_term, *chunk) = (2, 2);
+    }
+    let config = PolicyConfig { clock: Some(4), ..PolicyConfig::new(16, 16, memory) };
+    let policy = config.init(&Spaces::of(&*make(), Some(4)), 1, &Device::Cpu).unwrap();
+    for head in ["heads.value.weight", "heads.action.weight"] {
+        let head = &policy.parameters()[head];
+        head.set(&(head.as_tensor() * 100.0).unwrap()).unwrap();
+    }
+    policy
+}
+
 #[test]
 fn a_rollout_is_the_episodes_in_it() {
-    const SEED: u64 = 5;
     const MEMBERS: usize = 3;
-    const TICKS: usize = 23;
     let by = Discounts { gamma: 0.9, lambda: 0.8 };
     for name in [MemoryName::Gru, MemoryName::InfformerAdaptive] {
-        let mut memory = name.config(16);
-        // Episodes that are longer than the window: signals are written, and begin anew.
-        if let MemoryConfig::Transformer { short_term, chunk, .. } = &mut memory {
-            (*short_term, *chunk) = (2, 2);
-        }
-        let make = || Box::<Lengths>::default() as Box<dyn Environment>;
-        let spaces = Spaces::of(&*make(), Some(4));
-        let config = PolicyConfig { clock: Some(4), ..PolicyConfig::new(16, 16, memory) };
-        let policy = config.init(&spaces, 1, &Device::Cpu).unwrap();
-        // Values that differ by much more than the tolerances.
-        let head = &policy.parameters()["heads.value.weight"];
-        head.set(&(head.as_tensor() * 100.0).unwrap()).unwrap();
-        let mut batch = EnvironmentBatch::new(&make, spaces.clone(), MEMBERS, SEED);
+        let policy = decided(name);
+        let spaces = policy.spaces().clone();
+        let mut batch = EnvironmentBatch::new(&make, spaces.clone(), MEMBERS, SEED).unwrap();
         let mut state = policy.empty_state(MEMBERS).unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let mut alone: Vec<Alone> = (0..MEMBERS).map(|member| Alone::new(&policy, SEED, member)).collect();
@@ -146,7 +156,7 @@ fn a_rollout_is_the_episodes_in_it() {
                     let action = &rollout.actions[row..=row];
                     let step = alone.environment.step(spaces.action(action));
                     let (reward, ending) = (f64::from(step.reward), step.ending);
-                    spaces.write(step.observation, alone.tick + 1, Some(action), &mut alone.x);
+                    spaces.write(step.observation, alone.tick + 1, Some(action), &mut alone.x).unwrap();
                     let worth = if ending == Ending::Terminated { 0.0 } else { alone.look().0 };
                     surprises.push(reward + by.gamma * worth - value);
                     endings.push(ending);
@@ -174,5 +184,73 @@ fn a_rollout_is_the_episodes_in_it() {
             }
         }
         assert!(truncated > 5 && terminated > 5 && cut > 1, "{truncated} {terminated} {cut}");
+    }
+}
+
+/// What an update does to a policy, by what another one with a rate of 0 then tells.
+fn told(ppo: PpoConfig, learning_rate: f64, policy: &Policy, rollout: &Rollout) -> Update {
+    let config = OptimiserConfig { learning_rate, warm_up: 0, ..OptimiserConfig::default() };
+    let mut optimiser = Optimiser::new(&config, policy.parameters()).unwrap();
+    ppo.update(policy, rollout, &mut optimiser, &mut ChaCha8Rng::seed_from_u64(0), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn an_update_runs_the_same_segments_again() {
+    const MEMBERS: usize = 6;
+    let ppo = PpoConfig { members: MEMBERS, ticks: TICKS, epochs: 1, minibatches: 3, ..PpoConfig::default() };
+    for name in [MemoryName::Gru, MemoryName::InfformerAdaptive] {
+        let policy = decided(name);
+        let spaces = policy.spaces().clone();
+        let mut batch = EnvironmentBatch::new(&make, spaces.clone(), MEMBERS, SEED).unwrap();
+        let (mut state, mut random) = (policy.empty_state(MEMBERS).unwrap(), ChaCha8Rng::seed_from_u64(0));
+        let by = ppo.discounts();
+        let mut collect = || Rollout::collect(&policy, &mut batch, &mut state, TICKS, by, &mut random, &Device::Cpu);
+        // The second begins in the middle of episodes, with memories that hold something.
+        collect().unwrap();
+        let mut rollout = collect().unwrap();
+        assert!(rollout.resets.len() > MEMBERS);
+
+        // With a rate of 0 the policy is the one that lived through it. Probabilities are of f32, of two members instead of six:
+        // their logarithms are off by less than 1e-4, which the divergence squares, and a ratio by 6e-8.
+        let still = told(ppo, 0.0, &policy, &rollout);
+        assert!(still.divergence.abs() < 1e-7 && still.clipped == 0.0, "{name:?} {still:?}");
+        assert!(still.policy_loss.abs() < 1e-5, "normalised advantages have the mean 0: {still:?}");
+        let advantages = rollout.advantages.iter().map(|advantage| f64::from(*advantage).powi(2));
+        let squares = advantages.sum::<f64>() / rollout.advantages.len() as f64;
+        assert!((still.value_loss / squares - 1.0).abs() < 1e-3, "{still:?} {squares}");
+        let tensor =
+            |values: &[f32]| Tensor::from_slice(values, (MEMBERS, TICKS, values.len() / MEMBERS / TICKS), &Device::Cpu);
+        let said = policy.forward(&tensor(&rollout.x).unwrap(), &rollout.resets, &rollout.start).unwrap().0;
+        let (_, entropies) = log_probability(spaces.actions, &said.action, &tensor(&rollout.actions).unwrap()).unwrap();
+        let entropy = f64::from(entropies.mean_all().unwrap().to_scalar::<f32>().unwrap());
+        assert!((still.entropy - entropy).abs() < 1e-4, "{still:?} {entropy}");
+
+        // Each part of the loss pulls to its own side.
+        let alone = PpoConfig { value: 0.0, entropy: 0.0, epochs: 4, ..ppo };
+        for (config, what) in [
+            (alone, "policy"),
+            (PpoConfig { value: 1.0, ..alone }, "value"),
+            (PpoConfig { entropy: 10.0, ..alone }, "entropy"),
+        ] {
+            let policy = decided(name);
+            told(config, 1e-3, &policy, &rollout);
+            let after = told(ppo, 0.0, &policy, &rollout);
+            assert!(after.divergence > 1e-5, "{what}: {after:?}");
+            match what {
+                "policy" => assert!(after.policy_loss < still.policy_loss - 1e-3, "{after:?}"),
+                "value" => assert!(after.value_loss < 0.99 * still.value_loss, "{after:?}"),
+                _ => assert!(after.entropy > still.entropy + 1e-3, "{after:?}"),
+            }
+        }
+
+        // Were the episodes' beginnings lost, or memories another member's, it would be seen.
+        let others = rollout.start.select(&[1, 2, 3, 4, 5, 0]).unwrap();
+        let own = std::mem::replace(&mut rollout.start, others);
+        let confused = told(ppo, 0.0, &policy, &rollout);
+        assert!(confused.divergence > 1e-6, "{name:?} {confused:?}");
+        rollout.start = own;
+        rollout.resets.clear();
+        let confused = told(ppo, 0.0, &policy, &rollout);
+        assert!(confused.divergence > 1e-6, "{name:?} {confused:?}");
     }
 }

@@ -20,7 +20,6 @@ pub struct BevyGame<S: Component, A: Act> {
     /// The app itself cannot be sent to another thread; its main part, where everything of a headless app is, can.
     app: SubApp,
     agents: QueryState<Agent<S, A>>,
-    returns: [f64; 2],
     seen: Vec<f32>,
     over: bool,
 }
@@ -29,10 +28,10 @@ type Agent<S, A> = (&'static S, &'static mut A, &'static mut Verdict);
 
 impl<S: Component + Observe, A: Act> BevyGame<S, A> {
     /// Takes an app with Bevy's `MinimalPlugins` or more, the rules of the game, and neither a window nor the plugins of
-    /// the memories, and runs its `Startup`. `returns` are the least and the largest that an episode can have.
+    /// the memories, and runs its `Startup`.
     ///
     /// What is awaited within the app, as files are, makes episodes depend on more than their seeds.
-    pub fn new(mut app: App, returns: [f64; 2]) -> Self {
+    pub fn new(mut app: App) -> Self {
         app.configure_sets(FixedUpdate, (MemorySystems::Act, MemorySystems::Observe).chain())
             .insert_resource(TimeUpdateStrategy::FixedTimesteps(1));
         app.finish();
@@ -45,25 +44,7 @@ impl<S: Component + Observe, A: Act> BevyGame<S, A> {
         // Bevy's first update has no time to step.
         app.update();
         let agents = app.world_mut().query();
-        Self { app, agents, returns, seen: vec![0.0; width::<S>()], over: true }
-    }
-
-    /// Begins an episode to see whether the game can be played. Errors: its actions are none, there is not exactly one
-    /// agent, or it sees more or less than its groups say.
-    pub fn check(&mut self) -> Result<()> {
-        A::actions().validate()?;
-        self.begin(0);
-        let agents = self.agents.iter(self.app.world()).count();
-        if agents != 1 {
-            let message =
-                format!("the game has {agents} entities with a Verdict that see and act as told instead of one");
-            return Err(Error::Configuration(message));
-        }
-        if self.seen.len() != width::<S>() {
-            let message = format!("the agent sees {} numbers, its groups say {}", self.seen.len(), width::<S>());
-            return Err(Error::Configuration(message));
-        }
-        Ok(())
+        Self { app, agents, seen: vec![0.0; width::<S>()], over: true }
     }
 
     /// The world of the game.
@@ -113,10 +94,6 @@ impl<S: Component + Observe, A: Act> Environment for BevyGame<S, A> {
         A::actions()
     }
 
-    fn returns(&self) -> [f64; 2] {
-        self.returns
-    }
-
     fn reset(&mut self, seed: u64) -> &[f32] {
         self.begin(seed);
         &self.seen
@@ -129,6 +106,22 @@ impl<S: Component + Observe, A: Act> Environment for BevyGame<S, A> {
         };
         self.over |= verdict.ending != Ending::Running;
         Step { observation: &self.seen, reward: verdict.reward, ending: verdict.ending }
+    }
+
+    /// Refuses also a game that has not exactly one agent.
+    fn check(&mut self) -> Result<()> {
+        A::actions().validate()?;
+        self.begin(0);
+        let agents = self.agents.iter(self.app.world()).count();
+        if agents != 1 {
+            let message =
+                format!("the game has {agents} entities with a Verdict that see and act as told instead of one");
+            return Err(Error::Configuration(message));
+        }
+        match (self.seen.len(), width::<S>()) {
+            (found, expected) if found == expected => Ok(()),
+            (found, expected) => Err(Error::Observation { found, expected }),
+        }
     }
 
     fn is_heavy(&self) -> bool {

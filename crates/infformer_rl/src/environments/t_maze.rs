@@ -22,7 +22,6 @@ use infformer::model::Input;
 use infformer::{Channel, Scale};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 const RIGHT: usize = 0;
 const UP: usize = 1;
@@ -30,7 +29,7 @@ const LEFT: usize = 2;
 const ACTIONS: usize = 4;
 
 /// Which steps before the last cost 1/T.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Penalty {
     /// Every step at whose end x is less than the number of steps, as published: one wrong move costs at every step
     /// that follows.

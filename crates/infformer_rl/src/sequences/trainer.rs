@@ -245,7 +245,7 @@ pub fn train(config: &TrainingConfig, folder: &Path, device: &Device, stop: &Ato
         let norm = optimiser.step(learner.parameters(), &gradients)?;
         sums.optimiser += lap();
         if !found.is_finite() || !norm.is_finite() {
-            return Err(Error::Diverged { step: progress.step, loss: found });
+            return Err(Error::Diverged { step: progress.step, loss: f64::from(found), norm });
         }
         progress.step += 1;
         (sums.loss, sums.norm, sums.steps) = (sums.loss + f64::from(found), sums.norm + norm, sums.steps + 1.0);
