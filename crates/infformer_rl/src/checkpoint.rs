@@ -64,15 +64,32 @@ pub fn save<P: Serialize>(
     std::fs::rename(&unfinished, path).map_err(Error::file(path))
 }
 
-/// Where two texts of RON begin to differ: from the field on, some twenty letters of what it is.
+/// The first field of two configurations, in RON without spaces, that is not the same; a field that one of them leaves out is `nothing`.
 fn first_difference(left: &str, right: &str) -> (String, String) {
     let equal = left.chars().zip(right.chars()).take_while(|(left, right)| left == right).count();
-    let before: String = left.chars().take(equal).collect();
-    let name_ends = before.rfind(':').unwrap_or(0);
-    let start = before[..name_ends].rfind([',', '(']).map_or(0, |at| at + 1);
-    let start = before[..start].chars().count();
-    let excerpt = |text: &str| text.chars().skip(start).take(equal - start + 20).collect();
-    (excerpt(left), excerpt(right))
+    let before: Vec<char> = left.chars().take(equal).collect();
+    let opens = |end: usize| before[..end].iter().rposition(|c| [',', '(', '{'].contains(c)).map_or(0, |at| at + 1);
+    let field = |text: &str, start: usize| {
+        let mut depth = 0;
+        let is_in_it = |c: &char| {
+            depth += i32::from("([{".contains(*c)) - i32::from(")]}".contains(*c));
+            depth >= 0 && (depth > 0 || *c != ',')
+        };
+        text.chars().skip(start).take_while(is_in_it).collect::<String>()
+    };
+    match (left.chars().nth(equal), right.chars().nth(equal)) {
+        (Some(','), Some(')')) => (field(left, equal + 1), "nothing".into()),
+        (Some(')'), Some(',')) => ("nothing".into(), field(right, equal + 1)),
+        _ => {
+            let mut start = opens(equal);
+            // A value has its name before the last colon.
+            if !left.chars().nth(start).is_some_and(char::is_alphabetic) {
+                let name_ends = before.iter().rposition(|c| *c == ':').unwrap_or(0);
+                start = opens(name_ends);
+            }
+            (field(left, start), field(right, start))
+        }
+    }
 }
 
 /// Reads a checkpoint into weights and moments; gives how far the run is and what was attached. Errors: another
@@ -91,7 +108,7 @@ pub fn load<P: DeserializeOwned>(
     let header: Header<P> = ron::from_str(text).map_err(|error| refuse(error.to_string()))?;
     if header.configuration != configuration {
         let (there, here) = first_difference(&header.configuration, configuration);
-        return Err(refuse(format!("it was made by another training configuration (`{there}` there, `{here}` here)")));
+        return Err(refuse(format!("it is of another training (`{there}` there, `{here}` here)")));
     }
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
     let read = |name: &str, like: &Tensor| -> Result<Tensor> {
@@ -130,5 +147,13 @@ mod tests {
         begins("clock:", "(clock:Some(256),seed:0)", "(clock:Some(64),seed:0)");
         begins("seed:", "(clock:None,seed:0)", "(clock:None,seed:1)");
         begins("name:", "(name:\"é\")", "(name:\"è\")");
+        begins("betas:", "(betas:(0.9,0.98),seed:0)", "(betas:(0.9,0.999),seed:0)");
+        begins("betas:", "(betas:(0.9,0.98),seed:0)", "(betas:(0.9,1.0),seed:0)");
+        let whole = |left: &str, right: &str| first_difference(left, right);
+        let (none, some) = ("(policy:(clock:None),seed:0)", "(policy:(clock:Some(256)),seed:0)");
+        assert_eq!(whole(none, some), ("clock:None".into(), "clock:Some(256)".into()));
+        let hidden = "(policy:(clock:None,previous_action:Hidden),seed:0)";
+        assert_eq!(whole(none, hidden), ("nothing".into(), "previous_action:Hidden".into()));
+        assert_eq!(whole(hidden, none), ("previous_action:Hidden".into(), "nothing".into()));
     }
 }

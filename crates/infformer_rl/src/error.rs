@@ -32,7 +32,7 @@ pub enum Error {
     #[error("beginning of an episode: {0}")]
     Beginning(String),
     /// A checkpoint that does not belong to this run.
-    #[error("checkpoint {path} is refused: {message}; remove it or choose another folder")]
+    #[error("checkpoint {path} is refused: {message}; remove it or choose another folder (`--output`)")]
     Checkpoint {
         /// Which file.
         path: PathBuf,

@@ -81,7 +81,8 @@ impl PpoConfig {
         let refuse = |message: &str| Err(Error::Configuration(format!("ppo: {message}")));
         let Self { members, ticks, epochs, minibatches, gamma, lambda, clip, value, entropy, regulariser } = *self;
         if [members, ticks, epochs, minibatches].contains(&0) || !members.is_multiple_of(minibatches) {
-            return refuse("members, ticks, epochs and minibatches are 1 or more; minibatches divides members");
+            let found = format!("{members} members, {ticks} ticks, {epochs} epochs and {minibatches} minibatches");
+            return refuse(&format!("{found}: all are 1 or more, and minibatches divides members"));
         }
         let shares = [gamma, lambda].iter().all(|share| (0.0..=1.0).contains(share));
         if !(shares && clip > 0.0 && clip < 1.0) {
