@@ -114,12 +114,13 @@ impl EnvironmentBatch {
         let rows = self.x.chunks_exact_mut(spaces.channels());
         let actions = actions.chunks_exact(spaces.actions.size());
         let all = self.members.iter_mut().zip(rows).zip(actions.zip(&mut self.outcomes));
-        let act = |((member, x), (action, out)): ((&mut Member, &mut [f32]), (&[f32], &mut Outcome))| {
-            member.act(spaces, seed, action, x).map(|outcome| *out = outcome)
-        };
         match &self.threads {
-            Some(threads) => threads.install(|| all.par_bridge().try_for_each(act))?,
-            None => { all }.try_for_each(act)?,
+            Some(threads) => threads.install(|| {
+                all.par_bridge().try_for_each(|((member, x), (action, out))| member.act(spaces, seed, action, x, out))
+            })?,
+            None => {
+                all.into_iter().try_for_each(|((member, x), (action, out))| member.act(spaces, seed, action, x, out))?
+            }
         }
         Ok(&self.outcomes)
     }
@@ -175,7 +176,8 @@ impl Member {
         spaces.write(self.environment.reset(seed), 0, None, x)
     }
 
-    fn act(&mut self, spaces: &Spaces, seed: u64, action: &[f32], x: &mut [f32]) -> Result<Outcome> {
+    /// Acts; `out` is what came of it, and `x` what the policy sees next.
+    fn act(&mut self, spaces: &Spaces, seed: u64, action: &[f32], x: &mut [f32], out: &mut Outcome) -> Result<()> {
         let step = self.environment.step(spaces.action(action));
         let (reward, ending) = (step.reward, step.ending);
         let episode = &mut self.episode;
@@ -191,7 +193,8 @@ impl Member {
             (episode.number, episode.ticks, episode.total) = (episode.number + 1, 0, 0.0);
             self.begin(spaces, seed, x)?;
         }
-        Ok(Outcome { reward, ending, finished })
+        *out = Outcome { reward, ending, finished };
+        Ok(())
     }
 }
 
