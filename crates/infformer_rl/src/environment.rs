@@ -80,16 +80,21 @@ pub trait Environment: Send {
     fn check(&mut self) -> Result<()> {
         self.actions().validate()?;
         let expected = self.observations().iter().map(Input::channels).sum();
-        match self.reset(0).len() {
-            found if found == expected => Ok(()),
-            found => Err(Error::Observation { found, expected }),
-        }
+        same_width(self.reset(0).len(), expected)
     }
 
     /// Whether a step is long enough to be worth another thread, as that of a whole game is. If it is, the members of a
     /// batch are stepped side by side.
     fn is_heavy(&self) -> bool {
         false
+    }
+}
+
+/// Refuses an observation of `found` numbers where `expected` are said to be shown.
+pub(crate) fn same_width(found: usize, expected: usize) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::Observation { found, expected }),
     }
 }
 

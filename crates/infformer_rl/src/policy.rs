@@ -4,7 +4,7 @@
 //! protocol has it. All policies have the same encoder and heads; they differ in their memory, and a larger feed-forward
 //! part makes up for a small one ([`PolicyConfig::named`]).
 
-use crate::environment::{Action, ActionSpace, Environment};
+use crate::environment::{Action, ActionSpace, Environment, same_width};
 use crate::error::{Error, Result};
 use crate::memories::{Layer, MemoryConfig, MemoryName, Transformer};
 use crate::memory::{Memory, MemoryState};
@@ -137,10 +137,8 @@ impl Spaces {
         previous: Option<&[f32]>,
         channels: &mut [f32],
     ) -> Result<()> {
-        let (found, expected) = (observation.len(), channels.len() - self.rest());
-        if found != expected {
-            return Err(Error::Observation { found, expected });
-        }
+        let expected = channels.len() - self.rest();
+        same_width(observation.len(), expected)?;
         let (seen, rest) = channels.split_at_mut(expected);
         seen.copy_from_slice(observation);
         self.write_rest(tick, previous, rest);

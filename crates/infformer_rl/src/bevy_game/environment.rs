@@ -1,7 +1,7 @@
 //! The game in training: an app without a window that moves when the trainer says so.
 
 use super::{Act, BeginEpisode, Verdict, inputs};
-use crate::environment::{Action, ActionSpace, Ending, Environment, Step};
+use crate::environment::{Action, ActionSpace, Ending, Environment, Step, same_width};
 use crate::error::{Error, Result};
 use bevy::app::SubApp;
 use bevy::ecs::schedule::SingleThreadedExecutor;
@@ -118,10 +118,7 @@ impl<S: Component + Observe, A: Act> Environment for BevyGame<S, A> {
                 format!("the game has {agents} entities with a Verdict that see and act as told instead of one");
             return Err(Error::Configuration(message));
         }
-        match (self.seen.len(), width::<S>()) {
-            (found, expected) if found == expected => Ok(()),
-            (found, expected) => Err(Error::Observation { found, expected }),
-        }
+        same_width(self.seen.len(), width::<S>())
     }
 
     fn is_heavy(&self) -> bool {
