@@ -240,9 +240,11 @@ pub fn train(
     config.validate()?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let PpoConfig { members, ticks, .. } = config.ppo;
-    let mut first = make();
-    first.check()?;
-    let spaces = config.policy.spaces(&*first);
+    let spaces = {
+        let mut one = make();
+        one.check()?;
+        config.policy.spaces(&*one)
+    };
     let policy = config.policy.init(&spaces, config.seed, device)?;
     let mut optimiser = Optimiser::new(&config.optimiser, policy.parameters())?;
     let mut endless = TrainingConfig { steps: 0, stop_at: None, ..config.clone() };

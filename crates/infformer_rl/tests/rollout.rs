@@ -187,7 +187,7 @@ fn a_rollout_is_the_episodes_in_it() {
     }
 }
 
-/// What an update does to a policy, by what another one with a rate of 0 then tells.
+/// Updates the policy at this rate; at 0 it only tells.
 fn told(ppo: PpoConfig, learning_rate: f64, policy: &Policy, rollout: &Rollout) -> Update {
     let config = OptimiserConfig { learning_rate, warm_up: 0, ..OptimiserConfig::default() };
     let mut optimiser = Optimiser::new(&config, policy.parameters()).unwrap();
