@@ -98,23 +98,18 @@ impl Grid {
         }
     }
 
-    /// E\[ψ\] \[N\] of the `weights` of the cells from `first` on, one or more.
-    pub(crate) fn expect(&self, first: usize, weights: &[f32], expectation: &mut [f32], scratch: &mut GridScratch) {
+    /// E\[ψ\] \[N\] of the `weights` of the newest cells, one or more: those that there are.
+    pub(crate) fn expect(&self, weights: &[f32], expectation: &mut [f32], scratch: &mut GridScratch) {
         let half_cells = self.cells() / 2;
         let halves = match &self.transposed {
             Transposed::Halves(halves) if weights.len() > half_cells => halves,
-            _ => {
-                let rows = self.rows.some(first..first + weights.len());
-                return multiply(weights, rows, expectation, Outputs::Replaced);
-            }
+            _ => return multiply(weights, self.rows.first(weights.len()), expectation, Outputs::Replaced),
         };
-        // More than half of the cells: both halves have some, on either side of the middle.
-        let (newer, older) = weights.split_at(half_cells - first);
+        let (newer, older) = weights.split_at(half_cells);
         for (number, (half, output)) in halves.iter().zip(&mut scratch.outputs).enumerate() {
             let inputs = &mut scratch.inputs[0];
             inputs.clear();
-            inputs.resize(half_cells, 0.0);
-            inputs[first..].copy_from_slice(newer);
+            inputs.extend_from_slice(newer);
             let mirrored = inputs.iter_mut().rev().zip(older);
             match number {
                 0 => mirrored.for_each(|(input, weight)| *input += weight),
@@ -126,6 +121,16 @@ impl Grid {
             let own = expectation[number..].iter_mut().step_by(2);
             own.zip(output).for_each(|(expectation, value)| *expectation = *value);
         }
+    }
+
+    /// Where ψ of a cell is among `psi`.
+    pub(crate) fn psi_at(&self, cell: usize) -> usize {
+        self.rows.start_of(cell)
+    }
+
+    /// ψ of all cells, one by one.
+    pub(crate) fn psi(&self) -> &[f32] {
+        self.rows.padded()
     }
 }
 
@@ -159,8 +164,7 @@ mod tests {
         fn reading_is_a_product_with_psi(
             kind in 0_usize..3,
             count in 2_usize..40,
-            from in 0.0_f64..1.0,
-            to in 0.0_f64..1.0,
+            share in 0.0_f64..=1.0,
             values in proptest::collection::vec(-1.0_f32..1.0, 80),
         ) {
             let kind = [BasisKind::Cosine, BasisKind::Legendre, BasisKind::Bins][kind].clone();
@@ -178,14 +182,11 @@ mod tests {
                 let expected: f32 = row.iter().zip(grid.row(cell)).map(|(b, psi)| b * psi).sum();
                 prop_assert!((found - expected).abs() < tolerance, "{kind:?} {count} {cell}: {found} {expected}");
             }
-            let (from, to) = (from.min(to), from.max(to));
-            let from = (from * cells as f64) as usize;
-            let to = ((to * cells as f64) as usize).max(from + 1);
-            let weights = &values[..to - from];
+            let weights = &values[..((share * cells as f64) as usize).max(1)];
             let mut found = vec![0.0; count];
-            grid.expect(from, weights, &mut found, &mut scratch);
+            grid.expect(weights, &mut found, &mut scratch);
             for (n, found) in found.iter().enumerate() {
-                let expected: f32 = weights.iter().enumerate().map(|(at, weight)| weight * grid.row(from + at)[n]).sum();
+                let expected: f32 = weights.iter().enumerate().map(|(at, weight)| weight * grid.row(at)[n]).sum();
                 prop_assert!((found - expected).abs() < tolerance, "{kind:?} {count} {n}: {found} {expected}");
             }
         }

@@ -41,13 +41,23 @@ impl Padded {
 
     /// All rows.
     pub(crate) fn all(&self) -> PaddedRows<'_> {
-        self.some(0..self.rows)
+        self.first(self.rows)
     }
 
-    /// Some of the rows.
-    pub(crate) fn some(&self, rows: std::ops::Range<usize>) -> PaddedRows<'_> {
-        let values = &self.values[rows.start * self.stride..rows.end * self.stride];
-        PaddedRows { rows: rows.len(), columns: self.columns, stride: self.stride, values }
+    /// The first rows.
+    pub(crate) fn first(&self, rows: usize) -> PaddedRows<'_> {
+        let values = &self.values[..rows * self.stride];
+        PaddedRows { rows, columns: self.columns, stride: self.stride, values }
+    }
+
+    /// All values with their padding.
+    pub(crate) fn padded(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Where among them a row begins.
+    pub(crate) fn start_of(&self, row: usize) -> usize {
+        row * self.stride
     }
 
     /// The values of some rows, row by row, without padding.

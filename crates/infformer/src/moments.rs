@@ -309,31 +309,22 @@ impl Cells {
         }
     }
 
-    /// Adds Σ weight·value of all channels to `sum` \[d\], for the cells of `range` and their `weights`. What a linear
-    /// signal adds is not yet in it: `expectation` \[N\] is E\[ψ\] of these weights, to be multiplied with Bᵀ.
+    /// Adds Σ weight·value of all channels to `sum` \[d\], for the `weights` of all cells. What a linear signal adds is
+    /// not yet in it: `expectation` \[N\] is E\[ψ\] of these weights, to be multiplied with Bᵀ.
     pub(crate) fn add_expected(
         &mut self,
         agent: &AgentState,
-        range: Range<usize>,
         weights: &[f32],
         sum: &mut [f32],
         expectation: &mut [f32],
     ) {
-        let (short_term, long_term) = weights.split_at(self.held.clamp(range.start, range.end) - range.start);
-        let width = agent.plan.row_width();
-        self.weighted.clear();
-        for (age, &weight) in (range.start..).zip(short_term).filter(|(_, weight)| **weight != 0.0) {
-            self.weighted.push(WeightedRow { start: agent.ring_row(age) * width, weight });
-        }
-        add_rows(agent.short_term, &self.weighted, sum);
+        let (short_term, long_term) = weights.split_at(self.held);
+        self.add_observations(agent, (0..self.held).zip(short_term), sum);
         if long_term.is_empty() {
             return;
         }
-        let first = range.end - self.held - long_term.len();
         match &agent.plan.policy {
-            Policy::Linear(plan) => {
-                plan.grid.expect(first, long_term, expectation, &mut self.grid);
-            }
+            Policy::Linear(plan) => plan.grid.expect(long_term, expectation, &mut self.grid),
             Policy::Blocks(plan) => {
                 // A block's weight is what its cells have together: the difference of a running sum.
                 self.running.clear();
@@ -343,17 +334,13 @@ impl Cells {
                     sum_until += f64::from(*weight);
                     sum_until
                 }));
-                let last = first + long_term.len() - 1;
                 for group in self.first_group..self.first_group + self.groups {
                     let (start, width) = plan.rows_of(group);
-                    let block_of = &self.block_of[self.cells_of(group)];
-                    let blocks = block_of[first] as usize..block_of[last] as usize + 1;
                     let own = self.blocks_of(group);
-                    let rows = &self.rows[own.clone()][blocks.clone()];
                     let mut before = 0.0;
                     self.weighted.clear();
-                    for (row, until) in rows.iter().zip(&self.cells_until[own][blocks]) {
-                        let until = self.running[(*until as usize - first).min(long_term.len())];
+                    for (row, until) in self.rows[own.clone()].iter().zip(&self.cells_until[own]) {
+                        let until = self.running[*until as usize];
                         if until > before {
                             let weight = (until - before) as f32;
                             self.weighted.push(WeightedRow { start: start + *row as usize * width, weight });
@@ -364,6 +351,60 @@ impl Cells {
                 }
             }
         }
+    }
+
+    /// [`Cells::add_expected`] of a few cells, newest first, and their `weights`: what they have is added cell by cell.
+    pub(crate) fn add_expected_of(
+        &mut self,
+        agent: &AgentState,
+        cells: &[u32],
+        weights: &[f32],
+        sum: &mut [f32],
+        expectation: &mut [f32],
+    ) {
+        let held = cells.partition_point(|cell| (*cell as usize) < self.held);
+        let ((short_term, long_term), (observed, weights)) = (cells.split_at(held), weights.split_at(held));
+        self.add_observations(agent, short_term.iter().map(|age| *age as usize).zip(observed), sum);
+        if long_term.is_empty() {
+            return;
+        }
+        let long_term = long_term.iter().map(|cell| *cell as usize - self.held).zip(weights);
+        match &agent.plan.policy {
+            Policy::Linear(plan) => {
+                self.weighted.clear();
+                self.weighted.extend(
+                    long_term.map(|(cell, weight)| WeightedRow { start: plan.grid.psi_at(cell), weight: *weight }),
+                );
+                add_rows(plan.grid.psi(), &self.weighted, expectation);
+            }
+            Policy::Blocks(plan) => {
+                for group in self.first_group..self.first_group + self.groups {
+                    let (start, width) = plan.rows_of(group);
+                    let (rows, block_of) = (&self.rows[self.blocks_of(group)], &self.block_of[self.cells_of(group)]);
+                    self.weighted.clear();
+                    self.weighted.extend(long_term.clone().map(|(cell, weight)| {
+                        let row = rows[block_of[cell] as usize] as usize;
+                        WeightedRow { start: start + row * width, weight: *weight }
+                    }));
+                    add_rows(agent.long_term, &self.weighted, &mut sum[plan.channels_of(group)]);
+                }
+            }
+        }
+    }
+
+    /// Adds Σ weight·value of some observations of the short-term memory, given by their ages, to `sum` \[d\].
+    fn add_observations<'a>(
+        &mut self,
+        agent: &AgentState,
+        weights: impl Iterator<Item = (usize, &'a f32)>,
+        sum: &mut [f32],
+    ) {
+        let width = agent.plan.row_width();
+        self.weighted.clear();
+        for (age, &weight) in weights.filter(|(_, weight)| **weight != 0.0) {
+            self.weighted.push(WeightedRow { start: agent.ring_row(age) * width, weight });
+        }
+        add_rows(agent.short_term, &self.weighted, sum);
     }
 
     /// The row of the reading grid, counted from the oldest, that is a cell of a linear signal.

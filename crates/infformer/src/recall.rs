@@ -10,6 +10,8 @@ use crate::moments::{AgentState, Cells, Knots};
 use crate::plan::Policy;
 use crate::query::{Answer, AnswerDetail, DensityCell, Query};
 use pulp::{Simd, WithSimd};
+use std::hint::select_unpredictable;
+use std::ops::Range;
 
 /// Two neighbouring maxima are two peaks when the valley between them is below this share of each.
 pub(crate) const VALLEY: f32 = 0.5;
@@ -27,7 +29,9 @@ pub(crate) struct RecallScratch {
     mass: Vec<f32>,
     /// Ends of the cells on the axis of the measure, and the normal distribution there.
     coordinates: Vec<f64>,
-    peaks: Vec<PeakRange>,
+    peaks: Vec<PeakCells>,
+    /// The cells of all basins that are near their peaks, basin by basin.
+    near: Vec<u32>,
     /// Weights of one peak's cells.
     weights: Vec<f32>,
     /// E\[ψ\] of the whole density and of each peak \[1 + peaks, N\].
@@ -36,9 +40,10 @@ pub(crate) struct RecallScratch {
     products: Vec<f32>,
 }
 
+/// A peak: where its cells are among those that are near, its similarity and what they weigh together.
 #[derive(Debug, Clone, Copy)]
-struct PeakRange {
-    start: usize,
+struct PeakCells {
+    first: usize,
     end: usize,
     height: f32,
     mass: f32,
@@ -73,7 +78,7 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
         Policy::Blocks(plan) => plan.group_of(first.channel),
         Policy::Linear(_) => 0,
     };
-    let RecallScratch { cells, distances, similarity, mass, coordinates, peaks, weights, expectations, products } =
+    let RecallScratch { cells, distances, similarity, mass, coordinates, peaks, near, weights, expectations, products } =
         scratch;
     mass.clear();
     cells.list(agent, Knots::All { clock_group }, query.constraints().iter().map(|constraint| constraint.channel));
@@ -102,7 +107,7 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
 
     peaks.clear();
     if query.detail() != AnswerDetail::Expectation {
-        find_peaks(similarity, mass, config.peaks, peaks);
+        find_peaks(similarity, mass, config.peaks, near, peaks);
     }
     let width = agent.plan.layout.width();
     let count = match &agent.plan.policy {
@@ -113,24 +118,17 @@ pub(crate) fn recall(agent: &AgentState, query: &Query, tick: u64, scratch: &mut
     expectations.resize((1 + peaks.len()) * count, 0.0);
     let (expectation, mut rest) = expectations.split_at_mut(count);
     answer.value.resize(width, 0.0);
-    cells.add_expected(agent, 0..cells.len(), mass, &mut answer.value, expectation);
+    cells.add_expected(agent, mass, &mut answer.value, expectation);
     for peak in peaks.iter() {
-        let range = peak.start..peak.end;
+        let near = &near[peak.first..peak.end];
+        let weight = |cell: &u32| if peak.mass > 0.0 { mass[*cell as usize] / peak.mass } else { 0.0 };
         weights.clear();
-        weights.extend(range.clone().map(|cell| {
-            let near = similarity[cell] >= NEAR * peak.height;
-            if near && peak.mass > 0.0 { mass[cell] / peak.mass } else { 0.0 }
-        }));
-        // The peak proper: the others of its basin weigh nothing.
-        let near = |weight: &f32| *weight != 0.0;
-        let skipped = weights.iter().position(near).unwrap_or(0);
-        let kept = weights.iter().rposition(near).map_or(0, |last| last + 1).max(skipped);
-        let range = range.start + skipped..range.start + kept;
-        let weights = &weights[skipped..kept];
-        let age: f64 = range.clone().zip(weights).map(|(cell, weight)| cells.ages[cell] * f64::from(*weight)).sum();
+        weights.extend(near.iter().map(weight));
+        let aged = near.iter().zip(&*weights).map(|(cell, weight)| cells.ages[*cell as usize] * f64::from(*weight));
+        let age: f64 = aged.sum();
         let value = answer.add_peak((age + late) as f32, peak.mass, (best * f64::from(peak.height)) as f32);
         let (expectation, others) = std::mem::take(&mut rest).split_at_mut(count);
-        cells.add_expected(agent, range, weights, value, expectation);
+        cells.add_expected_of(agent, near, weights, value, expectation);
         rest = others;
     }
     if count > 0 {
@@ -299,29 +297,91 @@ fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32], coordin
 }
 
 /// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,
-/// heaviest first.
-fn find_peaks(similarity: &[f32], mass: &[f32], most: usize, peaks: &mut Vec<PeakRange>) {
-    let mut keep = |start: usize, end: usize, height: f32| {
-        let near = |cell: &usize| similarity[*cell] >= NEAR * height;
-        let peak = PeakRange { start, end, height, mass: (start..end).filter(near).map(|cell| mass[cell]).sum() };
-        let place = peaks.partition_point(|kept| kept.mass >= peak.mass);
+/// heaviest first. `near` becomes the cells of all basins that are near their peaks.
+fn find_peaks(similarity: &[f32], mass: &[f32], most: usize, near: &mut Vec<u32>, peaks: &mut Vec<PeakCells>) {
+    near.resize(similarity.len(), 0);
+    let mut listed = 0;
+    let mut keep = |cells: Range<usize>, height: f32| {
+        let first = listed;
+        // Whether a cell is near is as good as random: each is listed, and the next takes its place if it is not.
+        for (cell, similarity) in cells.clone().zip(&similarity[cells]) {
+            near[listed] = cell as u32;
+            listed += usize::from(*similarity >= NEAR * height);
+        }
+        let mass = near[first..listed].iter().map(|cell| mass[*cell as usize]).sum();
+        let place = peaks.partition_point(|kept| kept.mass >= mass);
         if place < most {
             peaks.truncate(most - 1);
-            peaks.insert(place, peak);
+            peaks.insert(place, PeakCells { first, end: listed, height, mass });
         }
     };
-    let (mut start, mut height) = (0, similarity[0]);
-    let (mut valley, mut valley_at) = (similarity[0], 0);
-    for (cell, &value) in similarity.iter().enumerate().skip(1) {
-        if value <= valley {
-            (valley, valley_at) = (value, cell);
-        } else if valley < VALLEY * value && valley < VALLEY * height {
-            keep(start, valley_at.max(start + 1), height);
-            start = valley_at.max(start + 1);
-            (height, valley, valley_at) = (value, value, cell);
-        } else if value > height {
-            (height, valley, valley_at) = (value, value, cell);
+    // No similarity is negative, so their bits are in the same order as they, and sooner compared.
+    let (mut start, mut height) = (0, similarity[0].to_bits());
+    let (mut valley, mut valley_at) = (height, 0);
+    for (cell, similarity) in similarity.iter().enumerate().skip(1) {
+        let value = similarity.to_bits();
+        if f32::from_bits(valley) < VALLEY * f32::from_bits(value.min(height)) {
+            keep(start..valley_at, f32::from_bits(height));
+            (start, height, valley, valley_at) = (valley_at, value, value, cell);
+        } else {
+            let moves = (value <= valley) | (value > height);
+            height = height.max(value);
+            valley = select_unpredictable(moves, value, valley);
+            valley_at = select_unpredictable(moves, cell, valley_at);
         }
     }
-    keep(start, similarity.len(), height);
+    keep(start..similarity.len(), f32::from_bits(height));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What [`find_peaks`] does, said plainly: height, mass and cells of each peak.
+    fn peaks_of(similarity: &[f32], mass: &[f32], most: usize) -> Vec<(f32, f32, Vec<u32>)> {
+        let (mut basins, mut start, mut top, mut valley) = (vec![], 0, 0, 0);
+        for cell in 1..similarity.len() {
+            let low = similarity[valley];
+            if low < VALLEY * similarity[cell] && low < VALLEY * similarity[top] {
+                basins.push((start..valley, top));
+                (start, top, valley) = (valley, cell, cell);
+            } else if similarity[cell] > similarity[top] {
+                (top, valley) = (cell, cell);
+            } else if similarity[cell] <= low {
+                valley = cell;
+            }
+        }
+        basins.push((start..similarity.len(), top));
+        let mut peaks: Vec<_> = basins
+            .into_iter()
+            .map(|(cells, top)| {
+                let near: Vec<usize> = cells.filter(|cell| similarity[*cell] >= NEAR * similarity[top]).collect();
+                let heavy: f32 = near.iter().map(|cell| mass[*cell]).sum();
+                (similarity[top], heavy, near.into_iter().map(|cell| cell as u32).collect())
+            })
+            .collect();
+        peaks.sort_by(|(_, left, _), (_, right, _)| right.total_cmp(left));
+        peaks.truncate(most);
+        peaks
+    }
+
+    const SIMILARITIES: [f32; 8] = [0.0, 1e-40, 0.1, 0.19, 0.2, 0.5, 0.7, 1.0];
+
+    proptest! {
+        /// Few similarities, so that some neighbours are equal.
+        #[test]
+        fn peaks_are_the_heaviest_basins(
+            levels in proptest::collection::vec((0_usize..8, 0.0_f32..1.0), 1..60),
+            most in 1_usize..9,
+        ) {
+            let similarity: Vec<f32> = levels.iter().map(|(level, _)| SIMILARITIES[*level]).collect();
+            let mass: Vec<f32> = levels.iter().map(|(_, mass)| *mass).collect();
+            let (mut near, mut peaks) = (vec![9; 7], vec![]);
+            find_peaks(&similarity, &mass, most, &mut near, &mut peaks);
+            let found: Vec<_> =
+                peaks.iter().map(|peak| (peak.height, peak.mass, near[peak.first..peak.end].to_vec())).collect();
+            prop_assert_eq!(found, peaks_of(&similarity, &mass, most));
+        }
+    }
 }

@@ -56,6 +56,29 @@ fn an_expectation_is_the_answer_without_its_peaks() {
     }
 }
 
+/// A peak whose mass is below what f32 can divide by is told as it is.
+#[test]
+fn a_peak_may_weigh_next_to_nothing() {
+    let mut config = events_config();
+    config.recall.sharpness = 1.0;
+    let mut agent = Agent::new(&config);
+    // One moment is as asked, one is as unlike as makes exp(−86.9), all others are less like it than can be told.
+    let far = 86.9_f32.sqrt();
+    for tick in 0..300 {
+        let kind = match tick {
+            100..110 => 0.0,
+            50 => far,
+            _ => 20.0,
+        };
+        agent.see(tick, &[0.0, 0.0, kind, 0.0]);
+    }
+    let answer = agent.ask(300, Query::from_masked(&[None, None, Some(0.0), None]));
+    let peak = answer.peaks().find(|peak| peak.weight < f32::MIN_POSITIVE).unwrap();
+    assert!(peak.weight > 0.0, "{peak:?}");
+    // A weight of so few bits is a share of itself to a thousandth.
+    assert!((peak.age - 250.0).abs() < 0.01 && (peak.value[2] - far).abs() < 0.01, "{peak:?}");
+}
+
 /// Two sightings of one kind are two peaks, each with its own place and age.
 #[test]
 fn two_sightings_are_two_peaks() {
