@@ -98,7 +98,7 @@ impl Grid {
         }
     }
 
-    /// E\[ψ\] \[N\] of the `weights` of the newest cells, one or more: those that there are.
+    /// E\[ψ\] \[N\] of the `weights` of the cells that there are: the newest, one or more.
     pub(crate) fn expect(&self, weights: &[f32], expectation: &mut [f32], scratch: &mut GridScratch) {
         let half_cells = self.cells() / 2;
         let halves = match &self.transposed {
@@ -123,12 +123,12 @@ impl Grid {
         }
     }
 
-    /// Where ψ of a cell is among `psi`.
+    /// Where in [`Grid::psi`] a cell's ψ \[N\] begins.
     pub(crate) fn psi_at(&self, cell: usize) -> usize {
         self.rows.start_of(cell)
     }
 
-    /// ψ of all cells, one by one.
+    /// ψ of all cells, padded.
     pub(crate) fn psi(&self) -> &[f32] {
         self.rows.padded()
     }

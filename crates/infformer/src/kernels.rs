@@ -55,7 +55,7 @@ impl Padded {
         &self.values
     }
 
-    /// Where among them a row begins.
+    /// Where in [`Padded::padded`] a row begins.
     pub(crate) fn start_of(&self, row: usize) -> usize {
         row * self.stride
     }

@@ -10,6 +10,7 @@ use crate::plan::{Counters, MemoryPlan, Policy};
 use crate::query::Constraint;
 use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 /// One agent's state, to be read.
@@ -122,7 +123,7 @@ impl Cuts<'_> {
                 cells_until[group * count + place.block] = cell as u32 + 1;
                 let next = block_ends[group * (count + 1) + place.block + 1];
                 let ends_here = place.end == end;
-                place.end = std::hint::select_unpredictable(ends_here, next, place.end);
+                place.end = select_unpredictable(ends_here, next, place.end);
                 place.block += usize::from(ends_here);
             }
             if end == oldest {
@@ -223,6 +224,8 @@ impl Cells {
         let most = groups * count;
         ends.resize(held + 1 + most, 0.0);
         block_of.resize(block_of.len().max(groups * most), 0);
+        // No cell is newer than the end of a block that the walk does not reach.
+        cells_until.clear();
         cells_until.resize(most, 0);
         let cuts = Cuts {
             ends: &mut ends[held + 1..],
@@ -353,7 +356,8 @@ impl Cells {
         }
     }
 
-    /// [`Cells::add_expected`] of a few cells, newest first, and their `weights`: what they have is added cell by cell.
+    /// [`Cells::add_expected`] of some cells, newest first, and their `weights`: for few it is less work. It adds to
+    /// `expectation` \[N\].
     pub(crate) fn add_expected_of(
         &mut self,
         agent: &AgentState,
@@ -362,19 +366,19 @@ impl Cells {
         sum: &mut [f32],
         expectation: &mut [f32],
     ) {
-        let held = cells.partition_point(|cell| (*cell as usize) < self.held);
-        let ((short_term, long_term), (observed, weights)) = (cells.split_at(held), weights.split_at(held));
-        self.add_observations(agent, short_term.iter().map(|age| *age as usize).zip(observed), sum);
-        if long_term.is_empty() {
+        let held = self.held;
+        let observed = cells.partition_point(|cell| (*cell as usize) < held);
+        let mut weighted = cells.iter().map(|cell| *cell as usize).zip(weights);
+        self.add_observations(agent, weighted.by_ref().take(observed), sum);
+        if observed == cells.len() {
             return;
         }
-        let long_term = long_term.iter().map(|cell| *cell as usize - self.held).zip(weights);
+        let long_term = weighted.map(|(cell, weight)| (cell - held, *weight));
         match &agent.plan.policy {
             Policy::Linear(plan) => {
                 self.weighted.clear();
-                self.weighted.extend(
-                    long_term.map(|(cell, weight)| WeightedRow { start: plan.grid.psi_at(cell), weight: *weight }),
-                );
+                self.weighted
+                    .extend(long_term.map(|(cell, weight)| WeightedRow { start: plan.grid.psi_at(cell), weight }));
                 add_rows(plan.grid.psi(), &self.weighted, expectation);
             }
             Policy::Blocks(plan) => {
@@ -382,10 +386,13 @@ impl Cells {
                     let (start, width) = plan.rows_of(group);
                     let (rows, block_of) = (&self.rows[self.blocks_of(group)], &self.block_of[self.cells_of(group)]);
                     self.weighted.clear();
-                    self.weighted.extend(long_term.clone().map(|(cell, weight)| {
-                        let row = rows[block_of[cell] as usize] as usize;
-                        WeightedRow { start: start + row * width, weight: *weight }
-                    }));
+                    for (cell, weight) in long_term.clone() {
+                        let start = start + rows[block_of[cell] as usize] as usize * width;
+                        match self.weighted.last_mut() {
+                            Some(last) if last.start == start => last.weight += weight,
+                            _ => self.weighted.push(WeightedRow { start, weight }),
+                        }
+                    }
                     add_rows(agent.long_term, &self.weighted, &mut sum[plan.channels_of(group)]);
                 }
             }
@@ -506,5 +513,22 @@ impl<'a> AgentState<'a> {
 
     fn interval(&self, row: usize) -> f32 {
         self.row(row)[self.plan.row_width() - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block that is full counts no further, so that another group's blocks may end later: no cell is theirs, whatever
+    /// the work space held.
+    #[test]
+    fn blocks_beyond_the_oldest_cell_have_none() {
+        let block_ends = vec![1, 2, 3, u64::MAX, 1, 9, 12, u64::MAX];
+        let mut cells = Cells { ends: vec![0.0], groups: 2, count: 3, block_ends, ..Cells::default() };
+        cells.cells_until = vec![99; 6];
+        cells.refine();
+        assert_eq!(cells.ends, [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(cells.cells_until, [1, 2, 3, 1, 3, 0]);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct RecallScratch {
     /// Ends of the cells on the axis of the measure, and the normal distribution there.
     coordinates: Vec<f64>,
     peaks: Vec<PeakCells>,
-    /// The cells of all basins that are near their peaks, basin by basin.
+    /// The cells that are near their peaks, to be found by `peaks`; the others are left over.
     near: Vec<u32>,
     /// Weights of one peak's cells.
     weights: Vec<f32>,
@@ -297,7 +297,7 @@ fn spread_as_gaussian(cells: &Cells, measure: Measure, mass: &mut [f32], coordin
 }
 
 /// Splits the cells into basins around the maxima of `similarity` and keeps the `most` whose peaks are heaviest,
-/// heaviest first. `near` becomes the cells of all basins that are near their peaks.
+/// heaviest first. `near` becomes the cells that are near their peaks, basin by basin, and what is left over.
 fn find_peaks(similarity: &[f32], mass: &[f32], most: usize, near: &mut Vec<u32>, peaks: &mut Vec<PeakCells>) {
     near.resize(similarity.len(), 0);
     let mut listed = 0;
