@@ -8,7 +8,7 @@ use infformer::model::{InputMask, ModelConfig, ReadingDensity, Residual, Wanted}
 use infformer::{
     AgentStep, Error, LoadedClock, ModelEngine, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode,
 };
-use models::{config, observations, policies};
+use models::{config, gpu, observations, policies};
 use std::sync::Arc;
 
 fn row(x: &Tensor, member: usize, tick: usize) -> Vec<f32> {
@@ -17,13 +17,24 @@ fn row(x: &Tensor, member: usize, tick: usize) -> Vec<f32> {
 
 #[test]
 fn what_was_trained_is_what_runs() {
+    runs_as_trained(&Device::Cpu);
+}
+
+#[test]
+fn what_was_trained_is_what_runs_on_a_gpu() {
+    if let Some(gpu) = gpu() {
+        runs_as_trained(&gpu);
+    }
+}
+
+fn runs_as_trained(device: &Device) {
     for (name, policy) in policies() {
         let config = config(policy, ReadingDensity::Gibbs, InputMask::Convolution);
         let config = ModelConfig { recurrence: 3, residual: Residual::Gate, ..config };
-        let model = Arc::new(config.init(&Device::Cpu).unwrap());
+        let model = Arc::new(config.init(device).unwrap());
         let x = observations(3, 50, 1);
         let state = model.empty_state(3).unwrap();
-        let (trained, _) = model.forward_segment(&x, &[], Wanted::All, &state).unwrap();
+        let (trained, _) = model.forward_segment(&x.to_device(device).unwrap(), &[], Wanted::All, &state).unwrap();
         let heads: Vec<Vec<Vec<Vec<f32>>>> = trained.heads.iter().map(|head| head.to_vec3().unwrap()).collect();
         let readouts = trained.readout.unwrap().to_vec3::<f32>().unwrap();
         let mut engine = ModelEngine::new(model);

@@ -223,7 +223,9 @@ impl Reader {
             Expectation::Bins { start, end } => bin_masses(mean, variance, start, end),
             Expectation::Cells => bin_masses(mean, variance, &cells.start, &cells.end),
             Expectation::Legendre(basis) => {
-                mean.contiguous()?.apply_op2(&variance.contiguous()?, CutExpectation(basis.clone()))
+                let on_host = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.contiguous();
+                let cut = on_host(mean)?.apply_op2(&on_host(variance)?, CutExpectation(basis.clone()))?;
+                cut.to_device(mean.device())
             }
         }
     }
@@ -323,7 +325,8 @@ fn spread_cells(mass: &[f64], histogram: &mut [f64]) {
     }
 }
 
-/// E\[ψ\] for Legendre polynomials, which need the density cut to \[0, 1\] and have no closed form there.
+/// E\[ψ\] for Legendre polynomials, which need the density cut to \[0, 1\] and have no closed form there; computed by the
+/// processor whatever the device.
 ///
 /// With the cut density p and its score, dE\[ψ\]/dμ = Cov_p(ψ, (t − μ)/σ²) and dE\[ψ\]/dσ² = ½Cov_p(ψ, (t − μ)²/σ⁴).
 struct CutExpectation(Basis);

@@ -11,6 +11,11 @@ use infformer::{ChannelGroup, Forgetting, Measure, Scale};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// A GPU, where there is one.
+pub fn gpu() -> Option<Device> {
+    Device::new_cuda(0).inspect_err(|error| eprintln!("SKIPPED: no GPU was tried: {error}")).ok()
+}
+
 /// Every policy that a model's memory may have, with a name.
 pub fn policies() -> Vec<(&'static str, LongTermForgetting)> {
     let rbf = BasisKind::GaussianRbf { widths: vec![0.05, 0.1] };
