@@ -52,6 +52,8 @@ impl Place {
         let (outbox, receiver) = bounded(batches);
         let work = move || {
             for batch in inbox {
+                // Who wakes may have been given the core of the thread that submits, which has a frame to finish.
+                std::thread::yield_now();
                 if outbox.send(worker.process(batch)).is_err() {
                     return;
                 }

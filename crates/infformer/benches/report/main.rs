@@ -106,6 +106,8 @@ struct HalfError {
     relative_squared_error: f64,
     bytes_single: usize,
     bytes_half: usize,
+    /// Agents, then µs a tick and agent with a query: in f32, in f16.
+    ticks: Vec<(usize, [f64; 2])>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -154,7 +156,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     peers(&arguments, &mut report);
     threads(&arguments, &mut report);
     games(&arguments, &mut report);
-    half(&mut report);
+    half(&arguments, &mut report);
     growth(&arguments, &mut report);
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
@@ -444,14 +446,12 @@ fn games(arguments: &Arguments, report: &mut Report) {
     }
 }
 
-fn half(report: &mut Report) {
+fn half(arguments: &Arguments, report: &mut Report) {
     println!("\nstate in f16, d = 32, 10,000 observations");
     for (policy, what) in POLICIES {
         let single = config(policy, CAPACITY, 32);
-        let mut crowds = [
-            Crowd::new(&single, 4, 10_000),
-            Crowd::new(&MemoryConfig { state: StatePrecision::Half, ..single }, 4, 10_000),
-        ];
+        let configs = [single.clone(), MemoryConfig { state: StatePrecision::Half, ..single }];
+        let mut crowds = configs.each_ref().map(|config| Crowd::new(config, 4, 10_000));
         let ages: Vec<f64> = (0..100).map(|i| 1.09_f64.powi(i)).filter(|age| *age < 9_000.0).collect();
         let mut errors = vec![];
         for agent in 0..crowds[0].steps.len() {
@@ -472,13 +472,18 @@ fn half(report: &mut Report) {
             }
         }
         let relative_squared_error = errors.iter().sum::<f64>() / errors.len() as f64;
-        let times = crowds.each_mut().map(|crowd| steady(crowd) * 1e6 / crowd.steps.len() as f64);
         let [bytes_single, bytes_half] = crowds.each_ref().map(|crowd| crowd.engine.bytes_per_agent());
-        println!(
-            "{what:<34} {relative_squared_error:.1e}, {bytes_single} bytes an agent become {bytes_half}, a tick of {:.2} µs {:.2}",
-            times[0], times[1]
-        );
-        report.half.push(HalfError { policy: what, relative_squared_error, bytes_single, bytes_half });
+        println!("{what:<34} {relative_squared_error:.1e}, {bytes_single} bytes an agent become {bytes_half}");
+        let mut ticks = vec![];
+        for &agents in &arguments.agents {
+            let [single, half] = configs.each_ref().map(|config| {
+                let mut crowd = Crowd::new(config, agents, 500);
+                steady(&mut crowd) * 1e6 / agents as f64
+            });
+            println!("{what:<34} {agents:>7} a tick of {single:.2} µs takes {half:.2}");
+            ticks.push((agents, [single, half]));
+        }
+        report.half.push(HalfError { policy: what, relative_squared_error, bytes_single, bytes_half, ticks });
     }
 }
 
