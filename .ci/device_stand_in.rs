@@ -1,7 +1,8 @@
 //! Takes the place of candle-core's `dummy_cuda_backend.rs`: a CUDA device whose memory is the host's and whose operations
 //! are the processor's, but which refuses what the CUDA backend refuses (`candle-core/src/cuda_backend/mod.rs`): products of
 //! matrices with strides that cuBLAS does not take, indices and sources that are not contiguous, some types, launches for no
-//! elements and allocations of nothing.
+//! elements. Stricter than it, it refuses allocations of nothing (what a driver makes of them is its own affair) and types
+//! that nothing here computes with.
 #![allow(missing_docs)]
 
 use crate::backend::{BackendDevice, BackendStorage};
@@ -41,7 +42,7 @@ impl CudaStorage {
             CpuStorage::I64(values) => values.is_empty(),
             CpuStorage::F32(values) => values.is_empty(),
             CpuStorage::F64(values) => values.is_empty(),
-            _ => false,
+            _ => crate::bail!("{:?} is not in the stand-in of a device", host.dtype()),
         };
         if is_empty {
             crate::bail!("an allocation of nothing on a device");

@@ -3,7 +3,7 @@
 
 mod models;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use infformer::model::{InputMask, ModelConfig, ReadingDensity, Residual, Wanted};
 use infformer::{
     AgentStep, Error, LoadedClock, ModelEngine, ObservationQueue, Query, Runtime, RuntimeConfig, RuntimeMode,
@@ -17,21 +17,23 @@ fn row(x: &Tensor, member: usize, tick: usize) -> Vec<f32> {
 
 #[test]
 fn what_was_trained_is_what_runs() {
-    runs_as_trained(&Device::Cpu);
+    // As in the parity tests.
+    runs_as_trained(&Device::Cpu, 1e-5);
 }
 
 #[test]
 fn what_was_trained_is_what_runs_on_a_gpu() {
     if let Some(gpu) = gpu() {
-        runs_as_trained(&gpu);
+        // As in the test of devices: another batch may have another kernel.
+        runs_as_trained(&gpu, 1e-4);
     }
 }
 
-fn runs_as_trained(device: &Device) {
+fn runs_as_trained(device: &Device, within: f32) {
     for (name, policy) in policies() {
         let config = config(policy, ReadingDensity::Gibbs, InputMask::Convolution);
         let config = ModelConfig { recurrence: 3, residual: Residual::Gate, ..config };
-        let model = Arc::new(config.init(device).unwrap());
+        let model = Arc::new(config.init_seeded(3, DType::F32, device).unwrap());
         let x = observations(3, 50, 1);
         let state = model.empty_state(3).unwrap();
         let (trained, _) = model.forward_segment(&x.to_device(device).unwrap(), &[], Wanted::All, &state).unwrap();
@@ -66,8 +68,7 @@ fn runs_as_trained(device: &Device) {
                 let at = seen[agent] - 1;
                 let expected = heads.iter().map(|head| &head[agent][at]).chain([&readouts[agent][at]]);
                 for (found, expected) in step.model.heads.iter().chain([&step.model.readout]).zip(expected) {
-                    // As in the parity tests.
-                    let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b.abs()));
+                    let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < within * (1.0 + b.abs()));
                     assert!(close && found.len() == expected.len(), "{name} agent {agent} tick {at}");
                 }
             }

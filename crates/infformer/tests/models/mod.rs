@@ -85,7 +85,12 @@ pub fn observations(batch: usize, ticks: usize, seed: u64) -> Tensor {
 
 /// The largest difference over one plus the largest value.
 pub fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    let largest =
-        |t: &Tensor| t.to_dtype(DType::F64).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
     largest(&(a - b).unwrap()) / (1.0 + largest(b))
+}
+
+/// The largest size of a value; infinite where one is no number.
+pub fn largest(tensor: &Tensor) -> f64 {
+    let values = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let size = |value: &f64| if value.is_nan() { f64::INFINITY } else { value.abs() };
+    values.iter().map(size).fold(0.0, f64::max)
 }
