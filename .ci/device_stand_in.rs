@@ -86,6 +86,18 @@ fn indices(storage: &CudaStorage) -> Result<()> {
     }
 }
 
+/// What an operation on places asks of the places, of what must be contiguous, and of how many there are.
+fn by_places<const N: usize>(
+    ids: &CudaStorage,
+    layouts: [&Layout; N],
+    elements: usize,
+    op: &'static str,
+) -> Result<()> {
+    indices(ids)?;
+    contiguous(layouts, op)?;
+    some(elements, op)
+}
+
 /// What cuBLAS takes: rows one after the other or columns one after the other, and equal distances within a batch.
 fn strides(layout: &Layout, rows: usize, columns: usize) -> Result<()> {
     let (outer, inner) = layout.stride().split_at(layout.stride().len() - 2);
@@ -184,16 +196,12 @@ impl BackendStorage for CudaStorage {
     }
 
     fn index_select(&self, ids: &Self, layout: &Layout, of_ids: &Layout, dim: usize) -> Result<Self> {
-        indices(ids)?;
-        contiguous([layout], "index-select")?;
-        some(of_ids.shape().elem_count() * layout.shape().elem_count(), "index-select")?;
+        by_places(ids, [layout], of_ids.shape().elem_count() * layout.shape().elem_count(), "index-select")?;
         Self::new(self.host.index_select(&ids.host, layout, of_ids, dim)?)
     }
 
     fn gather(&self, layout: &Layout, ids: &Self, of_ids: &Layout, dim: usize) -> Result<Self> {
-        indices(ids)?;
-        contiguous([layout, of_ids], "gather")?;
-        some(of_ids.shape().elem_count(), "gather")?;
+        by_places(ids, [layout, of_ids], of_ids.shape().elem_count(), "gather")?;
         Self::new(self.host.gather(layout, &ids.host, of_ids, dim)?)
     }
 
@@ -206,9 +214,7 @@ impl BackendStorage for CudaStorage {
         of_source: &Layout,
         dim: usize,
     ) -> Result<()> {
-        indices(ids)?;
-        contiguous([layout, of_ids, of_source], "scatter")?;
-        some(of_ids.shape().elem_count(), "scatter")?;
+        by_places(ids, [layout, of_ids, of_source], of_ids.shape().elem_count(), "scatter")?;
         self.host.scatter_set(layout, &ids.host, of_ids, &source.host, of_source, dim)
     }
 
@@ -221,9 +227,7 @@ impl BackendStorage for CudaStorage {
         of_source: &Layout,
         dim: usize,
     ) -> Result<()> {
-        indices(ids)?;
-        contiguous([layout, of_ids, of_source], "scatter-add")?;
-        some(of_ids.shape().elem_count(), "scatter-add")?;
+        by_places(ids, [layout, of_ids, of_source], of_ids.shape().elem_count(), "scatter-add")?;
         self.host.scatter_add_set(layout, &ids.host, of_ids, &source.host, of_source, dim)
     }
 
@@ -236,9 +240,7 @@ impl BackendStorage for CudaStorage {
         of_source: &Layout,
         dim: usize,
     ) -> Result<Self> {
-        indices(ids)?;
-        contiguous([of_ids, of_source], "index-add")?;
-        some(of_source.shape().elem_count(), "index-add")?;
+        by_places(ids, [of_ids, of_source], of_source.shape().elem_count(), "index-add")?;
         Self::new(self.host.index_add(layout, &ids.host, of_ids, &source.host, of_source, dim)?)
     }
 

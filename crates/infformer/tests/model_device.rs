@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use infformer::model::{InputMask, Model, ModelConfig, Reset, Residual, Wanted};
 use models::{config, densities, gpu, largest, observations, policies};
 
-/// Sums of tens of f32 in another order differ by some units of their last place, 6e-8; three layers of them, there and
+/// Sums of tens of f32 in another order differ by some units of their last place, 6e-8; two layers of them, there and
 /// back, have two orders more. Of the largest value, where that is not much smaller than the terms of its sum, about 1.
 const CLOSE: f64 = 1e-4;
 const SMALL: f64 = 0.1;
